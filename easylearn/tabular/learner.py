@@ -36,7 +36,8 @@ DROP, LESS_DROP = 0.2, 0.1  # out of a network that starts as a linear model
 MANY_ROWS = 3000  # for training, from which the network over-fits less than dropout blurs numbers
 MOST_CODES = 500  # of all columns that are in it: the others are left to the network
 PENALTIES = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)  # of that model, times half the squared weights
-WD = 0.2  # for AdamW alone: others would make it a part of the gradient
+WD, LESS_WD = 0.2, 0.03  # for AdamW alone: others would make it a part of the gradient
+FAR_MORE_ROWS = 10_000  # for training, from which numbers are learnt in so many steps that WD would shrink all weights
 _KNOWN = "The data knows how many outputs there are."
 EmbSizes = Mapping[str, int] | Sequence[int | tuple[int, int]]
 
@@ -84,7 +85,8 @@ def tabular_learner(
             the training targets' range and a tenth on both sides; None takes what the data says.
         use_bn: batch-norm in the hidden layers; continuous columns have one always.
         unknown_p: the fraction of the categories that training replaces by *unknown*, so that its embedding is learnt.
-        optimizer: None takes AdamW with a weight decay of 0.2 (`wd=None`); others have their own.
+        optimizer: None takes AdamW; others have their own weight decay.
+        wd: None is 0.2 for AdamW, or 0.03 where it starts linear and predicts numbers, from 10,000 training rows on.
 
     Returns:
         The learner. Its layer groups are embeddings, hidden, output.
@@ -110,7 +112,8 @@ def tabular_learner(
     if bias is not None:
         slope = last.slope(bias).repeat(members) if isinstance(last, SigmoidRange) else None
         begin_at(model.last, bias.repeat(members), slope)
-    learn = Learner(data, model, groups=model.layer_groups(), **with_decay(options, WD))
+    decay = LESS_WD if linear and data.task.predicts_numbers and n_rows >= FAR_MORE_ROWS else WD
+    learn = Learner(data, model, groups=model.layer_groups(), **with_decay(options, decay))
     if linear:
         start_linear(learn)
     return learn

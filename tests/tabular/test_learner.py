@@ -668,6 +668,18 @@ def test_less_is_dropped_where_many_rows_have_numbers_to_predict(
     assert [[m.p for m in layers if isinstance(m, nn.Dropout)] for layers in hidden] == [[drop], [0.3]]
 
 
+@pytest.mark.parametrize(
+    ("target", "changes", "decay"),
+    [("profit", {}, 0.03), ("profit", {"wd": 0.1}, 0.1), ("profit", {"linear": False}, 0.2), ("label", {}, 0.2)],
+)
+def test_weights_decay_less_where_far_more_rows_have_numbers_to_predict(
+    learner: Any, monkeypatch: pytest.MonkeyPatch, target: str, changes: Any, decay: float
+) -> None:
+    assert learner(make(target)).wd == 0.2
+    monkeypatch.setattr("easylearn.tabular.learner.FAR_MORE_ROWS", 100)
+    assert learner(make(target), **changes).wd == decay
+
+
 @pytest.mark.parametrize("changes", [{"linear": False}, {"y_range": "auto"}])
 def test_without_a_linear_start_nothing_is_added(learner: Any, changes: Any) -> None:
     learn = learner(make("profit"), **changes)
