@@ -37,7 +37,7 @@ MANY_ROWS = 3000  # for training, from which the network over-fits less than dro
 MOST_CODES = 500  # of all columns that are in it: the others are left to the network
 PENALTIES = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)  # of that model, times half the squared weights
 WD, LESS_WD = 0.2, 0.03  # for AdamW alone: others would make it a part of the gradient
-FAR_MORE_ROWS = 10_000  # for training, from which numbers are learnt in so many steps that WD would shrink all weights
+FAR_MORE_ROWS = 10_000  # for training, from which there is less of both: WD would shrink all weights in so many steps
 _KNOWN = "The data knows how many outputs there are."
 EmbSizes = Mapping[str, int] | Sequence[int | tuple[int, int]]
 
@@ -80,7 +80,7 @@ def tabular_learner(
         num_emb_size: length of the vectors that stand for numbers beside the numbers themselves; 0 for none. See
             `NumberEmbeddings`.
         ps: dropout after each hidden layer: one number, or one per layer; None is 0 where it does not start linear, 0.1
-            for numbers from 3,000 training rows on, else 0.2.
+            for numbers from 3,000 training rows on, 0 from 10,000 on, else 0.2.
         y_range: (low, high), in the target's own units: a sigmoid keeps predicted numbers between them; "auto" takes
             the training targets' range and a tenth on both sides; None takes what the data says.
         use_bn: batch-norm in the hidden layers; continuous columns have one always.
@@ -179,9 +179,11 @@ def table_output(data: TabularData, conts: Tensor, last: nn.Module, members: int
 def suited_drop(n_rows: int, numbers: bool) -> float:
     """How much of each hidden layer is dropped, by the number of training rows, and whether `numbers` are predicted.
 
-    >>> suited_drop(500, True), suited_drop(50_000, True), suited_drop(50_000, False)
-    (0.2, 0.1, 0.2)
+    >>> suited_drop(500, True), suited_drop(5000, True), suited_drop(50_000, True), suited_drop(50_000, False)
+    (0.2, 0.1, 0.0, 0.2)
     """
+    if numbers and n_rows >= FAR_MORE_ROWS:
+        return 0.0
     return LESS_DROP if numbers and n_rows >= MANY_ROWS else DROP
 
 

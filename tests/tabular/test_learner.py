@@ -672,12 +672,15 @@ def test_less_is_dropped_where_many_rows_have_numbers_to_predict(
     ("target", "changes", "decay"),
     [("profit", {}, 0.03), ("profit", {"wd": 0.1}, 0.1), ("profit", {"linear": False}, 0.2), ("label", {}, 0.2)],
 )
-def test_weights_decay_less_where_far_more_rows_have_numbers_to_predict(
+def test_weights_decay_less_and_none_are_dropped_where_far_more_rows_have_numbers_to_predict(
     learner: Any, monkeypatch: pytest.MonkeyPatch, target: str, changes: Any, decay: float
 ) -> None:
     assert learner(make(target)).wd == 0.2
     monkeypatch.setattr("easylearn.tabular.learner.FAR_MORE_ROWS", 100)
-    assert learner(make(target), **changes).wd == decay
+    learn = learner(make(target), **changes)
+    assert learn.wd == decay
+    drops = [m.p for m in learn.model.hidden if isinstance(m, nn.Dropout)]
+    assert drops == ([0.2] if target == "label" else [])
 
 
 @pytest.mark.parametrize("changes", [{"linear": False}, {"y_range": "auto"}])
