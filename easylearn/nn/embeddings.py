@@ -400,9 +400,10 @@ class TableModel(nn.Module):
         """
         k, b = self.members, x.shape[0]
         m = learning(k, b * self._work) if self.training else k
-        x = self.hidden(deal(x, k, m).mT)
+        x = self.hidden(deal(x, k, m).transpose(1, 2))  # ONNX has no mT
         weight, bias = self.last.weight.unflatten(0, (k, -1)), self.last.bias.view(k, -1, 1)
-        return collect(torch.baddbmm(bias, weight, x.view(k, weight.shape[2], -1)).mT, k, m, b)
+        x = torch.baddbmm(bias, weight, x.view(k, weight.shape[2], -1))
+        return collect(x.transpose(1, 2), k, m, b)
 
     def layer_groups(self) -> list[LayerGroup]:
         """Embeddings, hidden, output; the first has no parameters where there are no categories."""
