@@ -287,6 +287,18 @@ class TestContrast:
             found.append(learn.predict("the film was a great").probs)
         np.testing.assert_array_equal(*found)
 
+    @pytest.mark.parametrize(("own", "wanted"), [(None, 8), (5, 5)])
+    def test_sees_one_window_of_a_long_text(self, folder: Path, own: int | None, wanted: int) -> None:
+        long = TextData.from_lists([f"{t} " * 9 for t in TEXTS], LABELS, max_tokens=own, batch_size=8, progress=False)
+        learn = learner(folder, long)
+        learn.model.body.window = 8
+        seen: list[int] = []
+        learn.model.body.register_forward_pre_hook(
+            lambda module, given: seen.append(given[0].shape[1]) if module.training else None
+        )
+        contrast(learn)
+        assert set(seen) == {wanted}
+
     def test_what_cannot_be_compared_is_refused(self, folder: Path) -> None:
         numbers = TextData.from_lists(TEXTS, np.linspace(0, 1, 36), progress=False)
         with pytest.raises(ArgumentError, match="regression"):
