@@ -352,7 +352,7 @@ class TableModel(nn.Module):
             curved = [] if knots is None else [i for i, column in enumerate(knots) if len(column) > 2]
             self.register_buffer("curved", torch.tensor(curved, dtype=torch.int64))
             vectors = NumberEmbeddings([knots[i] for i in curved], k * number_width) if knots and curved else None
-            self.numbers = vectors
+            self.numbers, self._by_member = vectors, (len(curved), k, number_width)
             width = self.embeddings.width // k + n_cont + (0 if vectors is None else vectors.width // k)
             blocks: list[nn.Module] = []
             for size, p in zip(layers, drops, strict=True):
@@ -384,12 +384,12 @@ class TableModel(nn.Module):
         if self.numbers is not None:
             vectors = self.numbers(conts.index_select(1, self.curved))
             if k > 1:  # those of a member come together
-                vectors = vectors.unflatten(1, (len(self.curved), k, -1)).transpose(1, 2).flatten(1)
+                vectors = vectors.view(-1, *self._by_member).transpose(1, 2).flatten(1)
             parts.append(vectors)
         if k == 1:
             x = self.last(self.hidden(parts[0] if len(parts) == 1 else torch.cat(parts, 1)))
         else:
-            x = self._of_members(torch.cat([part.unflatten(1, (k, -1)) for part in parts], 2))
+            x = self._of_members(torch.cat([torch.unflatten(part, 1, (k, -1)) for part in parts], 2))
         logits: Tensor = self.output(x) if output is None else output(x, cats, conts)
         return logits
 
@@ -401,8 +401,8 @@ class TableModel(nn.Module):
         k, b = self.members, x.shape[0]
         m = learning(k, b * self._work) if self.training else k
         x = self.hidden(deal(x, k, m).transpose(1, 2))  # ONNX has no mT
-        weight, bias = self.last.weight.unflatten(0, (k, -1)), self.last.bias.view(k, -1, 1)
-        x = torch.baddbmm(bias, weight, x.view(k, weight.shape[2], -1))
+        weight, bias = self.last.weight.view(k, -1, self.last.in_features), self.last.bias.view(k, -1, 1)
+        x = torch.baddbmm(bias, weight, x.view(k, self.last.in_features, -1))
         return collect(x.transpose(1, 2), k, m, b)
 
     def layer_groups(self) -> list[LayerGroup]:
