@@ -66,6 +66,17 @@ class TestTokenizer:
     def test_no_text_forges_a_mark(self) -> None:
         assert "[SEP]" not in PretrainedTokenizer(tokenizer_json()).tokenize(["a [SEP] film [CLS]"])[0][:-1]
 
+    def test_no_thread_sees_its_tokens_before_they_are_called_as_ours_are(self) -> None:
+        tokenizer, seen = PretrainedTokenizer(tokenizer_json()), []
+
+        class Looks(dict[str, str]):
+            def get(self, *given: Any) -> Any:
+                seen.append("closed" in vars(tokenizer))
+                return super().get(*given)
+
+        tokenizer._ours = Looks(tokenizer._ours)
+        assert tokenizer.closed[-2:] != tokenizer.closed[:2] and seen and not any(seen)
+
     def test_each_column_ends_with_the_mark_and_a_prefix_comes_first(self) -> None:
         tokenizer = PretrainedTokenizer(tokenizer_json(), prefix="we . ")
         found = tokenizer.tokenize(["xxfld 1 a film xxfld 2 was bad", "good", ""])
