@@ -38,6 +38,7 @@ from .task import Task, multi_label, regression, single_label
 from .transforms import Tfms
 from .vision.augment import BatchStage
 from .vision.data import ImageData as _ImageData
+from .vision.decode import shape_of
 from .vision.folders import list_images
 
 if TYPE_CHECKING:
@@ -299,8 +300,7 @@ class ImageClassifierData(Data07, _ImageData):
         names = [f"{n}{suffix}" for n in fnames]
         given = None if tfms is None else tfms[0]
         if continuous and given is not None and given.tfm_y is TfmType.COORD:
-            shapes = [Image.open(Path(path) / name).size[::-1] for name in names]
-            y = [given.boxes(row, shape) for row, shape in zip(y, shapes, strict=True)]
+            y = [given.boxes(row, shape_of(Path(path) / name)) for row, name in zip(y, names, strict=True)]
         made = cls.from_names(
             path,
             names,

@@ -7,6 +7,7 @@ import functools
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -85,15 +86,21 @@ class WhileAnyIsInside:
 
     def __init__(self, make: Callable[[], AbstractContextManager[Any]]) -> None:
         self._make = make
-        self._process, self._lock, self._inside, self._opened = os.getpid(), threading.Lock(), 0, ExitStack()
-        self._is_open = False
+        self._locks: dict[int, threading.Lock] = {}  # by process: one that was forked waits for no thread of its parent
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process, self._inside, self._opened, self._is_open = os.getpid(), 0, ExitStack(), False
+
+    def _alone(self) -> threading.Lock:
+        return self._locks.setdefault(os.getpid(), threading.Lock())
 
     @contextmanager
     def __call__(self, stays_open: bool = False) -> Iterator[None]:
         """Be inside; where `stays_open`, the context is not left with this one, but with the next last one."""
-        if self._process != os.getpid():  # forked: another thread may have had the lock
-            self.__init__(self._make)  # type: ignore[misc]
-        with self._lock:
+        with self._alone():
+            if self._process != os.getpid():
+                self._begin()
             if not self._is_open:
                 self._opened.enter_context(self._make())
                 self._is_open = True
@@ -101,11 +108,22 @@ class WhileAnyIsInside:
         try:
             yield
         finally:
-            with self._lock:
+            with self._alone():
                 self._inside -= 1
                 if not self._inside and not stays_open:
                     self._is_open = False
                     self._opened.close()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+no_warnings = WhileAnyIsInside(_quiet)
+"""A context: what other libraries warn of, such as odd metadata of images, is not the user's code to change."""
 
 
 @contextmanager

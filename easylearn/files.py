@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
+import secrets
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -51,16 +52,10 @@ def atomic_write(path: StrPath) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-        os.close(handle)
-        temporary = Path(name)
+        temporary = part_of(target)
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        # mkstemp makes files that only their owner may read; a model file is as readable as any other.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
         os.replace(temporary, target)
         temporary = None
     except OSError as error:
@@ -74,6 +69,22 @@ def atomic_write(path: StrPath) -> Iterator[Path]:
         if temporary is not None:
             with suppress(OSError):
                 temporary.unlink()
+
+
+def part_of(path: Path) -> Path:
+    """A new, empty file beside `path`, which is to take its name once it is whole.
+
+    It is as readable as any other file, which those of `tempfile` are not. Nobody asks for the umask, since that is to
+    set it: of two threads that do so at once, one would leave the process without any.
+    """
+    part = path.parent / f".{path.name}.{secrets.token_hex(5)}.part"
+    os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    return part
+
+
+def is_part(path: Path) -> bool:
+    """Whether a file has such a name as `part_of` gives."""
+    return path.name.startswith(".") and path.suffix == ".part"
 
 
 def write_tensors(path: StrPath, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Path:
@@ -139,6 +150,25 @@ def cache_dir() -> Path:
     else:
         base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "easylearn"
+
+
+def cache_limit(usual: int) -> int:
+    """Bytes that what is kept in a folder of the caches may take: `$EASYLEARN_CACHE_GB` (10**9 each), else `usual`."""
+    given = os.environ.get("EASYLEARN_CACHE_GB")
+    with suppress(ValueError):
+        if not given or 0 < float(given) < float("inf"):
+            return int(float(given) * 1e9) if given else usual
+    raise ArgumentError(f"the environment variable EASYLEARN_CACHE_GB is a number of GB above 0, got {given!r}")
+
+
+def mapped_copy(fd: int, size: int) -> mmap.mmap:
+    """The first `size` bytes of a file, mapped; changes to them do not reach it, and no memory is kept for them.
+
+    Linux refuses a plain copy-on-write mapping of more bytes than all memory has.
+    """
+    if sys.platform == "linux":
+        return mmap.mmap(fd, size, mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0x4000))
+    return mmap.mmap(fd, size, access=mmap.ACCESS_COPY)
 
 
 def digest(parts: Iterable[str | bytes | memoryview]) -> str:

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .device import no_warnings
 from .errors import ArgumentError, EasyLearnWarning, check_takes_two, did_you_mean, name_of
 from .thresholds import Threshold, as_threshold, reaches
 
@@ -262,8 +263,7 @@ def _of_classes(name: str, function: str, outputs: Tensor, targets: Tensor) -> f
     from sklearn import metrics as sk
 
     labels, chosen = _need_single(name, outputs, targets).flatten(), outputs.argmax(-1).flatten()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # classes that are predicted and do not occur
+    with no_warnings():  # of classes that are predicted and do not occur
         return float(vars(sk)[function](labels.numpy(), chosen.numpy()))
 
 

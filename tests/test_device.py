@@ -1,12 +1,19 @@
 from __future__ import annotations
 
+import multiprocessing
+import os
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 import torch
 
-from easylearn.device import check_precision, give_back_memory, kept_memory, pick_device, prepare
+from easylearn.device import WhileAnyIsInside, check_precision, give_back_memory, kept_memory, pick_device, prepare
 from easylearn.errors import ArgumentError
 
 CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
@@ -59,6 +66,40 @@ def test_precisions(monkeypatch: pytest.MonkeyPatch) -> None:
         check_precision("half", CPU)
 
 
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="processes are not forked here")
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_threads_of_a_fork_that_come_at_once_are_inside_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    @contextmanager
+    def noted() -> Iterator[None]:
+        seen.append(1)
+        yield
+        seen.append(10)
+
+    inside, begin, meet = WhileAnyIsInside(noted), WhileAnyIsInside._begin, threading.Barrier(4)
+
+    def slowly(self: WhileAnyIsInside) -> None:
+        time.sleep(0.02)
+        begin(self)
+
+    def enter(_: int) -> None:
+        with inside():
+            meet.wait(60)
+
+    def work() -> None:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(enter, range(4)))
+        os._exit(sum(seen))
+
+    monkeypatch.setattr(WhileAnyIsInside, "_begin", slowly)
+    with inside():  # it is the parent that is inside
+        child = multiprocessing.get_context("fork").Process(target=work)
+        child.start()
+        child.join(60)
+    assert child.exitcode == 1 + 11, "the parent's, and one that is opened and closed once"
+
+
 class TestMemory:
     def test_it_says_whether_it_could_give_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
         assert give_back_memory() is sys.platform.startswith("linux")
@@ -71,7 +112,9 @@ class TestMemory:
     @pytest.mark.parametrize("what", ["inside alone", "after a fit until something predicts"])
     def test_it_is_kept(self, what: str) -> None:
         """In a process of its own: the tests before have used the memory of this one."""
-        done = subprocess.run([sys.executable, "-c", MEASURED + KEPT[what]], capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            [sys.executable, "-c", MEASURED + KEPT[what]], capture_output=True, text=True, timeout=300
+        )
         before, inside, then, after = map(int, done.stdout.split())
         assert inside - before > 250 and then - before > 250, (done.stdout, done.stderr)
         assert after - before < 30

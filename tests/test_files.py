@@ -98,11 +98,13 @@ class TestAtomicWrite:
         assert calls == ["fsync", "replace"]
 
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no permission bits")
-    def test_permissions_follow_the_umask(self, tmp_path: Path) -> None:
+    def test_permissions_follow_the_umask(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         old = os.umask(0o027)
         try:
-            with atomic_write(tmp_path / "a") as temporary:
-                temporary.write_text("a")
+            with monkeypatch.context() as patch:
+                patch.delattr(os, "umask")  # to ask for it is to set it, in all threads
+                with atomic_write(tmp_path / "a") as temporary:
+                    temporary.write_text("a")
             assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
             assert os.umask(0o027) == 0o027
         finally:
@@ -121,6 +123,17 @@ def test_cache_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
     assert files.cache_dir() == tmp_path / "easylearn"
+
+
+def test_cache_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EASYLEARN_CACHE_GB", raising=False)
+    assert files.cache_limit(7) == 7
+    monkeypatch.setenv("EASYLEARN_CACHE_GB", "2.5")
+    assert files.cache_limit(7) == 2_500_000_000
+    for bad in ("much", "0", "-1", "inf", "nan"):
+        monkeypatch.setenv("EASYLEARN_CACHE_GB", bad)
+        with pytest.raises(ArgumentError, match=f"EASYLEARN_CACHE_GB is a number of GB above 0, got '{bad}'"):
+            files.cache_limit(7)
 
 
 def test_digest() -> None:

@@ -59,6 +59,7 @@ class Baseline:
         judged_by: the metric that the verdict goes by: the first with a direction, else the loss.
         verdict: "no better than a constant", "below" the best reference by more than two standard errors, or "".
         left_out: why there is no reference, or not all; empty where nothing is left out.
+        drawn: how many of the split were predicted, where these are not all; `to_frame` names its index so.
 
     >>> Baseline("valid", {OWN: {"accuracy": 0.9}, CONSTANT: {"accuracy": 0.5}}, "accuracy")
                    accuracy
@@ -71,6 +72,7 @@ class Baseline:
     judged_by: str
     verdict: str = ""
     left_out: str = ""
+    drawn: str = ""
 
     @property
     def references(self) -> tuple[str, ...]:
@@ -82,6 +84,7 @@ class Baseline:
         import pandas as pd
 
         frame: pd.DataFrame = pd.DataFrame.from_dict(dict(self.scores), orient="index")
+        frame.index.name = self.drawn or None
         return frame
 
     def in_words(self) -> str:
@@ -129,8 +132,12 @@ def compare_with_baseline(
         raise StateError(f"a {task.kind} task does not say which constant is the best (it has no `first_outputs`)")
     if task.is_streamed:
         return _of_stream(run, constant.float(), split)
+    drawn = ""
     if task.is_ranking and said is None and split != "train":
-        run = replace(run, data=run.data.at_most(split, MOST_SCORES // task.n_out))
+        some = run.data.at_most(split, MOST_SCORES // task.n_out)
+        if some is not run.data:
+            drawn = f"{len(some.ids(split)):,} persons, drawn from {len(run.data.ids(split)):,}"
+        run = replace(run, data=some)
     logits, target = gather(run.model, run.data.loader(split), run.strategy) if said is None else said
     if target is None:
         raise DataError(f"the items of the {split} split have no targets, so there is nothing to compare with")
@@ -142,7 +149,7 @@ def compare_with_baseline(
     scores = {name: score(o.reshape(logits.shape), target, task, run.strategy) for name, o in outputs.items()}
     judged_by, verdict = _verdict(task, outputs, scores, target)
     more = f"left out, as it takes more than a tenth of the training: {', '.join(left_out)}" if left_out else ""
-    return Baseline(split, scores, judged_by, verdict, more)
+    return Baseline(split, scores, judged_by, verdict, more, drawn)
 
 
 def baseline_of(

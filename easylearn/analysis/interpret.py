@@ -12,8 +12,8 @@ from ..data.bunch import Data, SplitName
 from ..device import moved
 from ..errors import ArgumentError, DataError, did_you_mean
 from ..task import Task
+from ..task.gathered import by_pieces
 from ..task.predictions import decoded
-from ..train.gathered import by_pieces
 from ..train.predict import gather
 from ..train.strategy import Strategy
 from .drawings import draw_calibration, draw_confusion, draw_items, draw_numbers

@@ -6,8 +6,9 @@ import functools
 import math
 import platform
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as hooks
-from torch.overrides import TorchFunctionMode
 
 from ..errors import ArgumentError, EasyLearnError, StateError, WeightsError
 from ..files import StrPath
@@ -116,7 +116,7 @@ def _way(tensor: Tensor, how: How | None) -> How | None:
 
 def _check_making(model: nn.Module, description: Any) -> None:
     """Refuse a model that was changed after it was made, which a file could not build again."""
-    with torch.device("meta"), _Unfilled():
+    with torch.device("meta"), registry.undrawn():
         again = registry.build(description)
     if _layout(again) != _layout(model):
         raise StateError(
@@ -186,7 +186,7 @@ def load_model(archive: Archive, own: nn.Module | None = None) -> nn.Module:
     build = functools.partial(registry.build, description, own)
     if own is None:
         # Without memory first: numbers that a damaged file makes up cost nothing then.
-        with torch.device("meta"), _Unfilled(), _bounded():
+        with torch.device("meta"), registry.undrawn(), _bounded():
             model = _built(archive, build)
         _check_shapes(archive, model)
     if own is None and _is_all_state(model):
@@ -212,49 +212,56 @@ def load_model(archive: Archive, own: nn.Module | None = None) -> nn.Module:
     return model.eval()
 
 
-class _Unfilled(TorchFunctionMode):
-    """Draws no normal numbers for tensors without memory: torch imports its compiler for that, which takes a second."""
+class _Bound(threading.local):
+    """How many numbers a model may have that this thread makes of a file, and has so far; None where it makes none."""
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func is torch.randn and "generator" not in kwargs:
-            func = torch.empty
-        if func in (Tensor.normal_, nn.init.normal_):
-            tensor = args[0] if args else kwargs["tensor"]
-            if tensor.is_meta:
-                return tensor
-        return func(*args, **kwargs)
+    most: int | None = None
+    made = 0
+
+
+_bound, _hooking = _Bound(), threading.Lock()  # torch counts its hooks without one
+
+
+@functools.cache
+def _count_numbers() -> None:
+    """Look at what modules get, from now on: taking such a hook away breaks what another thread builds at the time."""
+
+    def count(module: nn.Module, name: str, tensor: Tensor | None) -> None:
+        if _bound.most is None or tensor is None:
+            return
+        _bound.made += tensor.numel()
+        if _bound.made > _bound.most:
+            raise WeightsError(
+                f"the file describes more than {_bound.most:,} numbers and does not hold them; it is damaged"
+            )
+
+    hooks.register_module_parameter_registration_hook(count)
+    hooks.register_module_buffer_registration_hook(count)
 
 
 @contextmanager
 def _bounded(archive: Archive | None = None) -> Iterator[None]:
     """Refuse a description that makes many more numbers than its file holds, or a layer with a huge output.
 
-    Some models are built in full before a part is cut off, and run once to see their shapes.
+    Some models are built in full before a part is cut off, and run once to see their shapes. Models of other threads
+    are theirs.
     """
-    entries = () if archive is None else archive.entries.values()
-    numbers = sum(math.prod(e.shape) * (8 if e.dtype == torch.uint8 else 1) for e in entries)
-    most = MOST_OF_ALL if archive is None else MOST_CUT_OFF + 2 * numbers
-    made = 0
-
-    def count(module: nn.Module, name: str, tensor: Tensor | None) -> None:
-        nonlocal made
-        made += 0 if tensor is None else tensor.numel()
-        if made > most:
-            raise WeightsError(f"the file describes more than {most:,} numbers and does not hold them; it is damaged")
 
     def look(module: nn.Module, inputs: Any, out: Any) -> None:
-        if isinstance(out, Tensor) and out.numel() > MOST_OUTPUT:
+        if _bound.most is not None and isinstance(out, Tensor) and out.numel() > MOST_OUTPUT:
             raise WeightsError(f"a {type(module).__name__} of the model gives {out.numel():,} numbers for one image")
 
-    with ExitStack() as stack:
-        for handle in (
-            hooks.register_module_parameter_registration_hook(count),
-            hooks.register_module_buffer_registration_hook(count),
-            hooks.register_module_forward_hook(look),
-        ):
-            stack.callback(handle.remove)
+    entries = () if archive is None else archive.entries.values()
+    numbers = sum(math.prod(e.shape) * (8 if e.dtype == torch.uint8 else 1) for e in entries)
+    with _hooking:
+        _count_numbers()
+        handle = hooks.register_module_forward_hook(look)
+    _bound.most, _bound.made = MOST_OF_ALL if archive is None else MOST_CUT_OFF + 2 * numbers, 0
+    try:
         yield
+    finally:
+        _bound.most = None
+        handle.remove()
 
 
 def _is_all_state(model: nn.Module) -> bool:

@@ -23,7 +23,7 @@ from ..files import StrPath, atomic_write
 from ..nn.registry import model_name
 from ..placement import Placement
 from ..task import Prediction, Predictions, Task
-from ..train.gathered import Gathered, by_pieces
+from ..task.gathered import Gathered, by_pieces
 from ..train.predict import gather, together
 from ..train.strategy import Strategy
 from .model_file import BUILD_ERRORS
@@ -86,21 +86,21 @@ class Predictor:
 
     def _predict_rest(self, items: Any) -> Predictions:
         """Predictions of what can be read."""
-        said, errors = [], {}
+        ids, probs, places = list[str](), Gathered(), list[Placement]()
+        errors: dict[str, str] = {}
         for name, found in self.stream(items, "skip"):
             if isinstance(found, DataError):
                 errors[name] = str(found)
-            else:
-                said.append((name, found))
-        told = _told(errors, len(said) + len(errors)) if errors else f"there is nothing to predict in {items!r:.100}"
-        if not said:
+                continue
+            ids.append(name)
+            probs.add(found.probs[None])
+            places += [] if found.place is None else [found.place]
+        told = _told(errors, len(ids) + len(errors)) if errors else f"there is nothing to predict in {items!r:.100}"
+        if not ids:
             raise DataError(told)
         if errors:
             warnings.warn(told, EasyLearnWarning, stacklevel=3)
-        ids, each = zip(*said, strict=True)
-        places = None if each[0].place is None else [one.place for one in each]
-        probs = torch.stack([one.probs for one in each])
-        return replace(Predictions.of(self.task, probs, ids, places=places), errors=errors)
+        return replace(Predictions.of(self.task, probs.tensor(), ids, places=places or None), errors=errors)
 
     def tta(self, items: Any, n_aug: int = 4) -> Prediction | Predictions:
         """Test-time augmentation: probabilities averaged over the plain and `n_aug` augmented views of images.

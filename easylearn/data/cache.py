@@ -4,6 +4,8 @@ A store holds the items of one treatment, whatever split, subset or batch they w
 twice. It is two files: `NAME.items`, a header and one record per slot, and `NAME.NONCE.slots`, the contents. Both only
 grow, under a claim; a record's check is written last, and says that the slot holds all of that item. Deleting the
 folder is safe at any time; what is missing is made again.
+
+Stores together have a limit, beyond which those used longest ago go. What a living process used last stays.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import struct
 import sys
 import threading
 import time
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -26,12 +29,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import ArgumentError
-from ..files import cache_dir, digest
-from .claims import BYTES, byte_of, claims_in
+from ..errors import ArgumentError, EasyLearnWarning
+from ..files import cache_dir, cache_limit, digest, mapped_copy
+from .claims import BYTES, Claims, byte_of, claims_in, use_of
 
 DEFAULT_LIMIT = 20 * 10**9
 PATIENCE = 60.0  # seconds that anybody waits for a process that lives and does not get on
+MOST_HELD = 8  # stores that a process used last, which stay for it
+_HELD: dict[str, tuple[Claims, int] | None] = {}  # these, and how the process says so
+_USED: set[str] = set()  # all that it ever used
 _MAGIC = b"EASYITM2"
 _HEADER = np.dtype([("magic", "S8"), ("slot_bytes", "u8"), ("nonce", "u8"), ("spare", "u8")])
 _RECORD = np.dtype([("key", "u8", 2), ("kind", "V16"), ("check", "u8")])
@@ -331,8 +337,9 @@ def open_store(
         item_keys: what each item is: 32 hexadecimal digits, as `file_keys` and `content_key` give them.
         slot_bytes: the largest array; None takes a store that has met any of the items.
         folder: where stores are kept; None means `images` in easylearn's cache folder.
-        limit_bytes: of all stores in the folder; None means 20 GB, or half of what the disk has to spare if that is
-            less. The least recently used stores make room.
+        limit_bytes: of all stores in the folder; None means 20 GB (see `cache_limit`), or half of what the disk has to
+            spare if that is less. The least recently used stores make room, but none of the eight that a living
+            process used last: for these there may be more than the limit, up to half of what the disk has to spare.
         n_items: where so many items take more than the limit, it is what they take, or half of what the disk has to
             spare if that is less.
 
@@ -365,9 +372,25 @@ def open_store(
 
 
 def _opened(index: _Index, keys: Keys, slots: npt.NDArray[np.int64]) -> ItemStore:
+    _hold(index.path)
     with suppress(OSError):  # in a folder that is only read
         os.utime(index.path)  # used now: the last to go
     return ItemStore(index.path, index.nonce, index.slot_bytes, keys, slots)
+
+
+def _hold(path: Path) -> None:
+    """Let a store stay for this process, in place of the one that it used longest ago.
+
+    Windows removes no file that is open: there it need not be said, and a folder could not be deleted where it were.
+    """
+    name, claims = os.path.abspath(path), claims_in(path.parent)
+    byte = None if sys.platform == "win32" else claims.use(use_of(path.name))
+    ended = [_HELD.pop(name, None)]
+    _HELD[name] = None if byte is None else (claims, byte)
+    _USED.add(name)
+    ended += [_HELD.pop(old, None) for old in list(_HELD)[:-MOST_HELD]]
+    for its, at in filter(None, ended):
+        its.give_back(at)
 
 
 def _registered(path: Path, keys: Keys, slot_bytes: int, limit: int | None, n_items: int) -> ItemStore | None:
@@ -378,7 +401,8 @@ def _registered(path: Path, keys: Keys, slot_bytes: int, limit: int | None, n_it
     wanted = n_items * (step + _RECORD.itemsize)
     if not _make_room(path, n_new * step, limit, wanted):
         # It may be full of items that nobody wants any more, of files that have changed: then it begins anew.
-        if index is None or not _make_room(path, len(keys) * step, limit, wanted, anew=True):
+        used = claims_in(path.parent).is_used(use_of(path.name))
+        if index is None or used or not _make_room(path, len(keys) * step, limit, wanted, anew=True):
             return None
         index = None
     if index is None:
@@ -393,7 +417,8 @@ def _registered(path: Path, keys: Keys, slot_bytes: int, limit: int | None, n_it
 def _make_room(path: Path, size: int, limit: int | None, wanted: int, anew: bool = False) -> bool:
     """Remove the stores used longest ago until that at `path`, begun anew or not, may grow by `size` bytes.
 
-    Where `wanted` bytes are more than the limit, they are the limit, if the disk has so much.
+    Where `wanted` bytes are more than the limit, they are the limit, if the disk has so much. For what somebody uses it
+    gives way likewise.
     """
     files: dict[str, list[tuple[Path, os.stat_result]]] = {}
     for file in sorted(path.parent.iterdir(), key=lambda file: file.suffix):  # an index before its contents
@@ -403,7 +428,7 @@ def _make_room(path: Path, size: int, limit: int | None, wanted: int, anew: bool
     taken = {name: sum(_taken(info) for _, info in of) for name, of in files.items()}
     used = {name: max(info.st_mtime for _, info in of) for name, of in files.items()}
     spare = (shutil.disk_usage(path.parent).free + sum(taken.values())) // 2
-    limit = min(DEFAULT_LIMIT, spare) if limit is None else limit
+    limit = min(cache_limit(DEFAULT_LIMIT), spare) if limit is None else limit
     if wanted > limit:
         limit = min(int(1.01 * wanted) + 2**16, spare)  # with what file systems add
     own = taken.pop(path.stem, 0)
@@ -411,14 +436,31 @@ def _make_room(path: Path, size: int, limit: int | None, wanted: int, anew: bool
     if size > limit:
         return False
     total = size + sum(taken.values())
-    for name in sorted(taken, key=lambda name: used[name]):
+    stay = {name for name in taken if total > limit and _is_held(path.with_name(name + _ITEMS))}
+    for name in sorted(taken.keys() - stay, key=lambda name: used[name]):
         lost = files[name][0][0].suffix != _ITEMS and time.time() - used[name] > _ABANDONED  # contents without an index
         if total > limit or lost:
             with suppress(OSError):
                 for file, _ in files[name]:
                     file.unlink()
                 total -= taken[name]
-    return total <= limit
+                _tell_of(files[name][0][0], limit)
+    return total <= (max(limit, spare) if stay else limit)
+
+
+def _is_held(path: Path) -> bool:
+    """Whether this process, or another one that lives, has used a store among its last ones."""
+    return os.path.abspath(path) in _HELD or claims_in(path.parent).is_used(use_of(path.name))
+
+
+def _tell_of(path: Path, limit: int) -> None:
+    if os.path.abspath(path) in _USED:
+        warnings.warn(
+            f"{path.parent} may take {limit / 1e9:.3g} GB, so what this process kept there {MOST_HELD} such stores ago "
+            "was removed. The environment variable EASYLEARN_CACHE_GB says how many GB it may take",
+            EasyLearnWarning,
+            stacklevel=6,
+        )
 
 
 def _taken(info: os.stat_result) -> int:
@@ -441,16 +483,6 @@ def _check(data: npt.NDArray[np.uint8], head: bytes) -> int:
     words = len(data) // 8 * 8
     total = int(data[:words].view(np.uint64).sum()) + int(data[words:].sum()) + int.from_bytes(head, "little") % _PRIME
     return total % 2**64 or 1
-
-
-def mapped_copy(fd: int, size: int) -> mmap.mmap:
-    """The first `size` bytes of a file, mapped; changes to them do not reach it, and no memory is kept for them.
-
-    Linux refuses a plain copy-on-write mapping of more bytes than all memory has.
-    """
-    if sys.platform == "linux":
-        return mmap.mmap(fd, size, mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0x4000))
-    return mmap.mmap(fd, size, access=mmap.ACCESS_COPY)
 
 
 def content_key(array: npt.NDArray[Any]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from ..errors import ArgumentError, DataError
-from ..files import StrPath, atomic_write, cache_dir, digest
+from ..files import StrPath, atomic_write, cache_dir, digest, is_part
 from .claims import FILE, byte_of, claims_in
 
 MOST_COPIED = 64 * 2**30  # bytes of a folder elsewhere that is copied as a whole
@@ -157,7 +158,9 @@ def _follow(place: Place, found: dict[str, Any], home: Path) -> None:
     """Make a folder of this machine hold the files that were `found` at a place, and no others."""
     known = {*found, FILE}
     for file in [f for f in home.rglob("*") if f.is_file() and f.relative_to(home).as_posix() not in known]:
-        file.unlink(missing_ok=True)  # it is gone there, too
+        with suppress(FileNotFoundError):
+            if not is_part(file) or time.time() - file.stat().st_mtime > PATIENCE:  # where no locks hold, others write
+                file.unlink()  # it is gone there, too
     missing = {name: i for name, i in found.items() if not _is_copy(home / name, i)}
     needed, room = sum(i.size or 0 for i in missing.values()), shutil.disk_usage(home).free
     if needed > room or sum(i.size or 0 for i in found.values()) > MOST_COPIED:
@@ -171,8 +174,8 @@ def _follow(place: Place, found: dict[str, Any], home: Path) -> None:
             with place.system.open_input_stream(found[name].path) as source, atomic_write(home / name) as temporary:
                 with open(temporary, "wb") as target:
                     shutil.copyfileobj(source, target, 2**20)
-            if (time := found[name].mtime_ns) is not None:
-                os.utime(home / name, ns=(time, time))
+            if (changed := found[name].mtime_ns) is not None:
+                os.utime(home / name, ns=(changed, changed))
         except OSError as error:
             raise DataError(f"{place}: {name} cannot be copied to {home}: {error}") from error
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +25,10 @@ from ..files import StrPath
 from ..intervals import Interval
 from ..learning import Learner
 from ..metrics import Metric
+from ..placement import Placement
 from ..task import Predictions, Task
+from ..task.gathered import Gathered, by_pieces, stacked
+from ..task.predictions import averaged
 from .audit import audit_cheaply
 from .certainty import Values, interval, metric_of, values_of
 from .engine import Engine, once
@@ -158,8 +162,12 @@ def cross_fit(
     good = _good(jobs, history.ends, k)
     oof = _out_of_fold(plan, engine, good)
     name = history.ends[good[0].key].get("metric")
-    parts = {f: _mean([engine.predictions(j, "test") for j in good if j.fold == f]) for f in range(k)} if test else {}
-    together = _mean([engine.predictions(j, "test") for j in good]) if test else None
+
+    def of_test(some: Iterable[Job]) -> Predictions:
+        return _mean(engine.predictions(job, "test") for job in some)
+
+    parts = {f: of_test(job for job in good if job.fold == f) for f in range(k)} if test else {}
+    together = of_test(good) if test else None
     return Crossed(plan, oof, together, metric_of(oof, metric, name), parts, engine, good)
 
 
@@ -316,15 +324,20 @@ def _good(jobs: Sequence[Job], ends: Mapping[Any, Any], k: int) -> tuple[Job, ..
     return good
 
 
-def _mean(said: Sequence[Predictions]) -> Predictions:
-    """The mean of several trainings' predictions of the same items."""
-    first = said[0]
-    for other in said[1:]:
-        _check_alike(first, other)
-        if first.ids != other.ids:
-            raise DataError("the test split is not the same in all folds: make has to give the same one")
-    each = [one.probs for one in said]
-    probs = first.task.averaged(each, torch.stack(each))
+def _mean(said: Iterable[Predictions]) -> Predictions:
+    """The mean of several trainings' predictions of the same items, of which memory holds one at a time."""
+    rest = iter(said)
+    first = next(rest)
+
+    def others() -> Iterator[Tensor]:
+        for other in rest:
+            _check_alike(first, other)
+            if first.ids != other.ids:
+                raise DataError("the test split is not the same in all folds: make has to give the same one")
+            yield other.probs
+
+    stack = stacked(chain([first.probs], others()))
+    probs = averaged(first.task, list(stack), stack)
     return Predictions.of(first.task, probs, first.ids, first.targets, places=first.places)
 
 
@@ -338,42 +351,83 @@ def _check_alike(first: Predictions, other: Predictions) -> None:
 
 def _out_of_fold(plan: Folds, engine: Engine, jobs: Sequence[Job]) -> Predictions:
     """Each held-out item once, in file order: what all seeds, and all repeats of the plan, say of it together."""
-    said = [engine.predictions(job) for job in jobs]
-    for one in said[1:]:
-        _check_alike(said[0], one)
-    task, at = said[0].task, np.concatenate([plan[job.fold or 0][1] for job in jobs])
+    said = _read(engine, jobs)
+    task, rows, at = said.task, said.probs, np.concatenate([plan[job.fold or 0][1] for job in jobs])
     order = np.argsort(at, kind="stable")
     held, first, counts = np.unique(at[order], return_index=True, return_counts=True)
-    rows, parts, where = _joined(task, [one.probs for one in said]), list[Tensor](), list[Any]()
-    for n in np.unique(counts).tolist():
-        some = np.flatnonzero(counts == n)
-        each = [rows[order[first[some] + k]].double() for k in range(n)]
-        parts.append((each[0] if n == 1 else task.averaged(each, torch.stack(each))).to(rows.dtype))
-        where.append(some)
-    probs, last = _joined(task, parts)[np.argsort(np.concatenate(where))], order[first + counts - 1]
-    ids = [name for one in said for name in one.ids]
-    names, known = [ids[i] for i in last.tolist()], [one.targets for one in said if one.targets is not None]
+
+    def together(items: Tensor) -> Tensor:
+        some = items.numpy()
+        parts, where = list[Tensor](), list[Any]()
+        for n in np.unique(counts[some]).tolist():
+            where.append(np.flatnonzero(counts[some] == n))
+            each = [rows[order[first[some[where[-1]]] + k]].double() for k in range(n)]
+            parts.append((each[0] if n == 1 else task.averaged(each, torch.stack(each))).to(rows.dtype))
+        return _joined(task, parts)[np.argsort(np.concatenate(where))]
+
+    every, last = torch.arange(len(held)), order[first + counts - 1]
+    probs = together(every) if task.sorts_outputs else by_pieces(together, every, n_bytes=rows.nbytes)
+    names = [said.ids[i] for i in last.tolist()]
     if len(set(names)) < len(names):  # numbers within a split: the position names the item
         names = [str(i) for i in held.tolist()]
-    targets = torch.cat([*task.alike(known)])[last] if len(known) == len(said) else None
-    places = [place for one in said for place in one.places or ()]
-    lie = [places[i] for i in last.tolist()] if len(places) == len(ids) else None
+    known, targets = said.targets, None
+    if known is not None:
+        targets = by_pieces(lambda some: known[some], torch.from_numpy(last), n_bytes=known.nbytes)
+    lie = [said.places[i] for i in last.tolist()] if len(said.places) == len(said.ids) else None
     return Predictions.of(task, probs, names, targets, places=lie)
 
 
-def _joined(task: Task, tensors: Sequence[Tensor]) -> Tensor:
+class _Said(NamedTuple):
+    """What all trainings say, one after the other; targets are None where not all are known."""
+
+    task: Task
+    probs: Tensor
+    targets: Tensor | None
+    ids: list[str]
+    places: list[Placement]
+
+
+def _read(engine: Engine, jobs: Sequence[Job]) -> _Said:
+    """What is predicted of the items that trainings held out, of which memory holds those of one at a time."""
+    rest = map(engine.predictions, jobs)
+    start = next(rest)
+    task, ids, places, answers = start.task, list[str](), list[Placement](), Gathered()
+    padded, n_known = list[Tensor](), 0
+
+    def probs() -> Iterator[Tensor]:
+        nonlocal n_known
+        for one in chain([start], rest):
+            _check_alike(start, one)
+            ids.extend(one.ids)
+            places.extend(one.places or ())
+            if one.targets is not None:
+                n_known += 1
+                (padded.append if task.sorts_outputs else answers.add)(one.targets)
+            yield one.probs
+
+    rows, targets = _joined(task, probs()), None
+    if n_known == len(jobs):
+        targets = torch.cat([*task.alike(padded)]) if padded else answers.tensor()
+    return _Said(task, rows, targets, ids, places)
+
+
+def _joined(task: Task, tensors: Iterable[Tensor]) -> Tensor:
     """Predictions of several splits, one after the other; of boxes each may have another number, filled up by zeros.
 
     Raises:
         DataError: what is predicted of an item is not of one shape.
     """
-    shapes = {tuple(t.shape[1:]) for t in tensors}
-    if len(shapes) > 1 and task.sorts_outputs:
+    if task.sorts_outputs:
+        tensors = list(tensors)
         most = max(t.shape[1] for t in tensors)
         tensors = [F.pad(t, (0, 0, 0, most - t.shape[1])) for t in tensors]
-    elif len(shapes) > 1:
-        raise DataError(
-            f"the folds predict items of the shapes {' and '.join(map(str, sorted(shapes)))}, so they cannot be put "
-            "together: let make give its data one size="
-        )
-    return torch.cat([t.to(tensors[0].dtype) for t in tensors])
+    rows, like = Gathered(), torch.zeros(0)
+    for number, t in enumerate(tensors):
+        like = t[:0].clone() if not number else like
+        if t.shape[1:] != like.shape[1:]:
+            raise DataError(
+                f"the folds predict items of the shapes {tuple(like.shape[1:])} and {tuple(t.shape[1:])}, so they "
+                "cannot be put together: let make give its data one size="
+            )
+        rows.add(t.to(like.dtype))
+    return rows.tensor()

@@ -180,18 +180,6 @@ def do_job(engine: Engine, store: Store, leases: Leases, job: Job) -> bool:
     return True
 
 
-def job_of(history: History, key: Key) -> Job:
-    """The job of a trial and a rung.
-
-    Raises:
-        ArgumentError: there is none.
-    """
-    for job in history.jobs:
-        if job.key == key:
-            return job
-    raise ArgumentError(f"there is no trial {key[0]}; trials are numbered from 0 to {len(history.jobs) - 1}")
-
-
 def _run_executor(engine: Engine, store: Store, executor: Any, watch: Callable[[History], None] | None) -> History:
     """Let an executor do the jobs, all that are planned at a time; this process plans them."""
     if not isinstance(executor, Executor):

@@ -126,10 +126,12 @@ class _View:
 
     @property
     def best(self) -> float | None:
-        """The best value of a trial that went to its end."""
+        """The best value of a trial that went to its end; where it ended with several epochs' mean, of one epoch."""
         ended = [row for row in self.history.ends.values() if row["status"] == "done"]
-        at = int(np.argmin(losses_of(ended))) if ended else None
-        return None if at is None else float(ended[at]["value"])
+        if not ended:
+            return None
+        row = ended[int(np.argmin(losses_of(ended)))]
+        return float(row["at_epoch"] if "at_epoch" in row else row["value"])
 
     def at(self, rung: int) -> list[tuple[int, Row]]:
         """The trials that have ended a rung, by number."""

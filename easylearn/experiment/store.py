@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ArgumentError, SaveError, StateError, WeightsError
-from ..files import StrPath, as_path
+from ..files import StrPath, as_path, part_of
 from .lines import Row, append_lines, line_of, read_line
 
 SCHEMA = 1
@@ -173,21 +172,21 @@ def create_once(path: Path, text: str, sync: bool = True) -> bool:
         text: what it holds.
         sync: wait until the disk has it.
     """
-    handle, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
+    part = part_of(path)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(part, "wb") as file:
             file.write(text.encode())
             if sync:
                 file.flush()
                 os.fsync(file.fileno())
-        os.link(name, path)
+        os.link(part, path)
     except FileExistsError:
         return False
     except OSError as error:
         return _create_exclusively(path, text, error)  # a file system without hard links
     finally:
         with suppress(OSError):
-            os.unlink(name)
+            os.unlink(part)
     return True
 
 

@@ -30,6 +30,7 @@ from ..train.checkpoints.writer import Continued
 from ..train.monitor import Monitor
 from ..train.precompute import FeatureStore
 from ..train.predict import evaluate, gather
+from ..train.record import Record
 from ..train.state import Pause, Run
 from .curves import is_hopeless
 from .lines import Row
@@ -172,7 +173,7 @@ class _Watch(Callback):
 
     def _curve(self, run: Run) -> tuple[list[int], list[float]]:
         """The values so far that tell of the end: of ends of cycles, or of all epochs where there is one cycle only."""
-        n, values = run.n_epochs, [float(row.get(self.monitor.name, math.nan)) for row in run.record.epochs]
+        n, values = run.n_epochs, _values(run.record, self.monitor.name, _keeps_best(run))
         ends = {step // run.steps_per_epoch for step in run.cycle_ends if step % run.steps_per_epoch == 0}
         known = [e for e in range(1, min(len(values), n - 1) + 1) if len(run.cycle_ends) == 1 or e in ends]
         if len(values) >= n or (len(run.cycle_ends) == 1 and 2 * len(values) < n):
@@ -293,26 +294,41 @@ def _outcome(learn: Learner, watch: _Watch) -> Row:
     """What a fit came to: the value of the weights that it ended with, and the values of its epochs."""
     assert learn.record is not None
     name, record = watch.monitor.name, learn.record
-    curve = [float(row.get(name, math.nan)) for row in record.epochs]
+    curve = _values(record, name)
     value = curve[-1] if curve else math.nan
     outcome: Row = {"metric": name, "higher": watch.monitor.sign > 0, "epochs": len(curve), "rungs": watch.rungs}
     outcome |= {"curve": [None if not math.isfinite(v) else v for v in curve]}
-    if math.isfinite(value) and str(record.stop_reason).startswith(HOPELESS):
-        return {**outcome, "value": value, "status": "stopped", "reason": str(record.stop_reason)}
     if math.isfinite(value):
-        value, status = _at_end(learn, watch, value), "paused" if watch.paused else "done"
-        return {**outcome, "value": value, "status": status}
+        run = watch.run
+        if run is not None and run.record is record and _keeps_best(run):
+            outcome["at_epoch"] = _values(record, name, True)[-1]
+            value = _at_end(run, name, value)
+        if str(record.stop_reason).startswith(HOPELESS):
+            return {**outcome, "value": value, "status": "stopped", "reason": str(record.stop_reason)}
+        return {**outcome, "value": value, "status": "paused" if watch.paused else "done"}
     reason = str(record.stop_reason or f"{name} became {value}")
     return {**outcome, "status": "diverged", "reason": reason[:300]}
 
 
-def _at_end(learn: Learner, watch: _Watch, last: float) -> float:
-    """The value of the weights that a fit ended with: those of its `last` epoch, unless the best are kept."""
-    run = watch.run
-    if run is None or run.record is not learn.record or not any(isinstance(c, KeepBest) for c in run.callbacks):
-        return last
+def _keeps_best(run: Run) -> bool:
+    return any(isinstance(c, KeepBest) for c in run.callbacks)
+
+
+def _values(record: Record, name: str, of_best: bool = False) -> list[float]:
+    """A metric after each epoch; `of_best`: of the best weights so far, by which a fit would end there."""
+    found, least = list[float](), math.inf
+    for row in record.epochs:
+        loss = float(row.get("valid_loss", math.nan))
+        better = loss < least or not found
+        least = min(least, loss) if better and not math.isnan(loss) else least
+        found.append(float(row.get(name, math.nan)) if better or not of_best else found[-1])
+    return found
+
+
+def _at_end(run: Run, name: str, last: float) -> float:
+    """The value of the weights that a fit ended with, where these are not those of its `last` epoch."""
     found = {} if run.valid_loader is None else evaluate(run.model, run.valid_loader, run.task, run.strategy)
-    return found.get(watch.monitor.name, last)
+    return found.get(name, last)
 
 
 def _said(learn: Learner, split: SplitName, run: Run | None) -> Predictions:

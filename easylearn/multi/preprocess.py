@@ -18,7 +18,7 @@ from ..data.preprocess import Items, Preprocessor, Refused, in_halves
 from ..data.targets import Targets
 from ..data.values import is_missing
 from ..errors import DataError, WeightsError
-from ..tabular.preprocess import TablePreprocessor, as_frame
+from ..tabular.preprocess import TablePreprocessor, asked_frame
 from ..task import Task
 from ..texts.preprocess import TextPreprocessor
 from ..texts.sources import as_names
@@ -69,12 +69,7 @@ class MultiPreprocessor(BranchedPreprocessor):
         Raises:
             DataError: a row has no input for any branch, or a cell is of another kind; the row is named.
         """
-        frame = as_frame(given)
-        if not len(frame):
-            raise DataError("there are no rows to predict")
-        if frame is not given:
-            frame = frame.set_axis(range(first, first + len(frame)))
-        single = isinstance(given, Mapping) or getattr(given, "ndim", 0) == 1
+        frame, single = asked_frame(given, first)
         here = np.stack([self._present(frame, name) for name in self.branches], 1)
         if not here.any(1).all():
             at = frame.index[int(np.argmin(here.any(1)))]

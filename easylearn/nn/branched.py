@@ -39,8 +39,8 @@ class Branched(nn.Module):
             nothing is averaged then, and there is one loss.
 
     Attributes:
-        shares: of each branch in what is put together, shape (branches,): 1, or 0 for one that says nothing; such a
-            one still counts where an item has no other.
+        shares: of each branch in each of the outputs that are put together, shape (branches, width): 1, or 0 where it
+            says nothing of it; such a one still counts where an item has no other.
         prior: for "evidence", the logits of whoever knows nothing of an item, (n_out,).
         live: names of branches whose bodies are run in training even where their features could be stored; may be set.
 
@@ -65,7 +65,7 @@ class Branched(nn.Module):
         self.branches = nn.ModuleDict(dict(zip(names, models, strict=True)))
         self.n_inputs, self.width, self.average, self.fresh = list(n_inputs), width, average, tuple(fresh)
         self.joint = joint
-        self.register_buffer("shares", torch.ones(len(names)))
+        self.register_buffer("shares", torch.ones(len(names), width))
         if average == "evidence":
             self.register_buffer("prior", torch.zeros(width))
         self.live: tuple[str, ...] = ()
@@ -113,7 +113,7 @@ class Branched(nn.Module):
         if self.joint is not None:
             logits: Tensor = self.joint(parts.flatten(1))
             return logits
-        count = here * self.shares.to(here.dtype).unsqueeze(1)
+        count = here * self.shares.to(here.dtype)
         count = torch.where(count.sum(1, keepdim=True) > 0, count, here)
         if self.average == "evidence":
             beyond: Tensor = ((parts - self.prior) * count).sum(1)
@@ -134,8 +134,12 @@ class Branched(nn.Module):
                 "items held back from it: where an item has another input, they are left out. If a branch learns more "
                 'later on, learn.model.shares.fill_(1) takes all in; fuse="concat" leaves it to a layer',
                 EasyLearnWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
+
+    def share_in(self, name: str, told: Tensor) -> None:
+        """Give a branch a share in some outputs alone: `told`, (width,), is True for these; see `shares`."""
+        self.shares[list(self.branches).index(name)] = told.to(self.shares)
 
     def layer_groups(self) -> tuple[LayerGroup, ...]:
         """Those of each branch, such as "image.stem", and "joint"."""

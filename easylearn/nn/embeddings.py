@@ -17,6 +17,7 @@ from ..errors import ArgumentError, check_whole
 from .dropout import Dropout
 from .groups import LayerGroup
 from .heads import check_layers, checked_drops
+from .members import UNIT_WORK, MemberLinear, collect, deal, learning
 from .registry import register
 
 Size = tuple[int, int]
@@ -226,23 +227,6 @@ class SigmoidRange(nn.Module):
         return self.width * x.sigmoid() * (-x).sigmoid()
 
 
-class MemberScales(nn.Module):
-    """What tells the members of a network apart: each has numbers of its own, by which it multiplies what comes in.
-
-    Args:
-        members: how many; their numbers, (members, width), are learnt and begin as 1 or -1.
-        width: of what comes in.
-    """
-
-    def __init__(self, members: int, width: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randint(2, (members, width)) * 2.0 - 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(b, width) to (b * members, width), those of a row one after the other."""
-        return (x.unsqueeze(1) * self.weight).flatten(0, 1)
-
-
 @register("easylearn.table_output")
 class TableOutput(nn.Module):
     """The end of a `TableModel`: the mean of its members, and a linear model of the row, from which it starts.
@@ -256,7 +240,7 @@ class TableOutput(nn.Module):
         low: of each continuous column, the least number that the model is to see.
         high: the largest.
         n_out: how many logits.
-        members: how many networks share the hidden layers (TabM-mini, arXiv 2410.24210); see `TableModel`.
+        members: how many networks there are.
         average: what is the mean of the members' outputs: "softmax" or "sigmoid", their probabilities; "outputs".
         last: what each member's outputs pass through, such as `SigmoidRange`.
 
@@ -336,8 +320,7 @@ class TableModel(nn.Module):
         n_out: how many logits.
         layers, ps, emb_drop, use_bn: see `tabular_learner`.
         output: what the logits pass through at last, such as `Scaled` or `SigmoidRange`. A `TableOutput` adds a linear
-            model, and may have several members: each multiplies what goes into the hidden layers by numbers of its own,
-            learnt ones that begin as 1 or -1, and has a last layer of its own.
+            model, and may have several members, each a network of its own; a layer of all is one product.
         forget: applied to the codes in training; None leaves them alone.
         knots: per continuous column, for `NumberEmbeddings` beside the numbers; None for the numbers alone. A column
             with fewer than three knots gets none.
@@ -362,64 +345,80 @@ class TableModel(nn.Module):
         drops = checked_drops(ps, layers, 0)
         if not sizes and not n_cont:
             raise ArgumentError("a table model needs at least one categorical or continuous column")
+        k = self.members = output.members if isinstance(output, TableOutput) else 1
         with keyed.scoped_rng(seed, "table"):
-            self.embeddings = CategoryEmbeddings(sizes, emb_drop)
-            self.cont_bn = nn.BatchNorm1d(n_cont) if n_cont else nn.Identity()
-            curved = [] if knots is None else [i for i, k in enumerate(knots) if len(k) > 2]
+            self.embeddings = CategoryEmbeddings([(n, k * width) for n, width in sizes], emb_drop)
+            self.cont_bn = nn.BatchNorm1d(k * n_cont) if n_cont else nn.Identity()
+            curved = [] if knots is None else [i for i, column in enumerate(knots) if len(column) > 2]
             self.register_buffer("curved", torch.tensor(curved, dtype=torch.int64))
-            self.numbers = NumberEmbeddings([knots[i] for i in curved], number_width) if knots and curved else None
-            width = self.embeddings.width + n_cont + (self.numbers.width if self.numbers is not None else 0)
-            k = output.members if isinstance(output, TableOutput) else 1
-            self.scales = MemberScales(k, width) if k > 1 else None
+            vectors = NumberEmbeddings([knots[i] for i in curved], k * number_width) if knots and curved else None
+            self.numbers, self._by_member = vectors, (len(curved), k, number_width)
+            width = self.embeddings.width // k + n_cont + (0 if vectors is None else vectors.width // k)
             blocks: list[nn.Module] = []
             for size, p in zip(layers, drops, strict=True):
-                linear = nn.Linear(width, size, bias=not use_bn)
-                nn.init.kaiming_normal_(linear.weight)
-                blocks += [linear, *([nn.BatchNorm1d(size)] if use_bn else []), nn.ReLU(inplace=True)]
+                if k > 1:
+                    blocks.append(MemberLinear(k, width, size, bias=not use_bn))
+                else:
+                    linear = nn.Linear(width, size, bias=not use_bn)
+                    nn.init.kaiming_normal_(linear.weight)
+                    blocks.append(linear)
+                blocks += [*([nn.BatchNorm1d(k * size)] if use_bn else []), nn.ReLU(inplace=True)]
                 blocks += [Dropout(p)] if p else []
                 width = size
             self.hidden = nn.Sequential(*blocks)
+            n_weights = sum(p.numel() for p in self.hidden.parameters() if p.ndim > 1) // k
+            self._work = n_weights + UNIT_WORK * sum(layers)
             self.last = nn.Linear(width, k * n_out)
         self.output = output if output is not None else nn.Identity()
         self.forget = forget if forget is not None else nn.Identity()
 
     def forward(self, cats: Tensor, conts: Tensor) -> Tensor:
         """Logits (b, n_out) of codes `cats` (b, n_cat) and numbers `conts` (b, n_cont)."""
-        output = self.output if isinstance(self.output, TableOutput) else None
+        output, k = self.output if isinstance(self.output, TableOutput) else None, self.members
         conts = conts if output is None else output.within(conts)
         parts = self.embeddings.columns(
             self.forget(cats) if len(self.embeddings.tables) else cats
         )  # put side by side with the numbers at once
         if conts.shape[1]:
-            parts.append(self.cont_bn(conts))
+            parts.append(self.cont_bn(conts if k == 1 else conts.repeat(1, k)))
         if self.numbers is not None:
-            parts.append(self.numbers(conts.index_select(1, self.curved)))
-        x = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
-        if self.scales is None:
-            x = self.last(self.hidden(x))
+            vectors = self.numbers(conts.index_select(1, self.curved))
+            if k > 1:  # those of a member come together
+                vectors = vectors.view(-1, *self._by_member).transpose(1, 2).flatten(1)
+            parts.append(vectors)
+        if k == 1:
+            x = self.last(self.hidden(parts[0] if len(parts) == 1 else torch.cat(parts, 1)))
         else:
-            k = len(self.scales.weight)
-            x = self.hidden(self.scales(x))
-            x = x.view(-1, k, x.shape[1])
-            weight, bias = self.last.weight.view(k, -1, x.shape[2]), self.last.bias.view(k, -1)
-            x = torch.einsum("bkw,kow->bko", x, weight) + bias
+            x = self._of_members(torch.cat([torch.unflatten(part, 1, (k, -1)) for part in parts], 2))
         logits: Tensor = self.output(x) if output is None else output(x, cats, conts)
         return logits
+
+    def _of_members(self, x: Tensor) -> Tensor:
+        """What each member's layers give, (b, members, n_out), of what comes into them, (b, members, width).
+
+        In training (b, m, n_out) of the m members that learn from a row.
+        """
+        k, b = self.members, x.shape[0]
+        m = learning(k, b * self._work) if self.training else k
+        x = self.hidden(deal(x, k, m).transpose(1, 2))  # ONNX has no mT
+        weight, bias = self.last.weight.view(k, -1, self.last.in_features), self.last.bias.view(k, -1, 1)
+        x = torch.baddbmm(bias, weight, x.view(k, self.last.in_features, -1))
+        return collect(x.transpose(1, 2), k, m, b)
 
     def layer_groups(self) -> list[LayerGroup]:
         """Embeddings, hidden, output; the first has no parameters where there are no categories."""
         numbers = () if self.numbers is None else (self.numbers,)
-        scales = () if self.scales is None else (self.scales,)
         return [
             LayerGroup("embeddings", (self.embeddings, *numbers)),
-            LayerGroup("hidden", (*scales, self.cont_bn, self.hidden)),
+            LayerGroup("hidden", (self.cont_bn, self.hidden)),
             LayerGroup("output", (self.last, self.output)),
         ]
 
     def vectors(self, column: int) -> Tensor:
         """The embedding table of a categorical column, shape (number of codes, length of a vector).
 
-        Where the model starts linear, the last numbers are a category's weights in the linear model.
+        Of several members theirs side by side. Where the model starts linear, the last numbers are a category's
+        weights in the linear model.
         """
         table = self.embeddings.tables.get_submodule(str(column)).get_parameter("weight").detach()
         linear = self.output.weights(column) if isinstance(self.output, TableOutput) else table[:0]

@@ -14,7 +14,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from ..errors import ArgumentError, WeightsError, did_you_mean
 from .dropout import Dropout
@@ -35,6 +37,7 @@ T = TypeVar("T", bound=Callable[..., Any])
 _NOTE = "_easylearn_note"
 _MAKERS: dict[str, Callable[..., Any]] = {}
 DEEPEST = 20  # levels of modules in modules that a description may have
+_DRAWS = ("uniform_", "normal_", "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "xavier_normal_")
 MOST_PARTS = 2**16  # values of a description, floats left aside: each may become a module of some kilobytes
 
 
@@ -261,6 +264,22 @@ def _make(maker: Callable[..., Any], name: str, arguments: dict[str, Any]) -> An
             f"{name} cannot be built: {str(error)[:200]}; it has changed since the file was written"
         ) from error
     return maker(**arguments)
+
+
+class undrawn(TorchFunctionMode):  # noqa: N801  (a context manager)
+    """In the block no random numbers are drawn for weights, which others then replace, nor for what has no memory.
+
+    For the latter torch imports its compiler, which takes a second.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        first = args[0] if args else kwargs.get("tensor")
+        if isinstance(first, Tensor) and (first.is_meta or isinstance(first, nn.Parameter)) and func.__name__ in _DRAWS:
+            return first
+        if func is torch.randn and "generator" not in kwargs and torch.empty(0).is_meta:
+            func = torch.empty
+        return func(*args, **kwargs)
 
 
 def model_name(model: nn.Module) -> str:

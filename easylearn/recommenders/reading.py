@@ -56,8 +56,9 @@ class HistoryReader:
         if history != [] and not is_history(history):
             raise DataError(f"history {number} is a list of names or a dictionary of weights, got {history!r:.60}")
         counts: dict[Any, float] = {}
-        for name in history:
-            counts[as_name(name, number)] = counts.get(name, 0.0) + 1.0
+        for given in history:
+            name = as_name(given, number)
+            counts[name] = counts.get(name, 0.0) + 1.0
         return counts
 
 

@@ -17,7 +17,7 @@ from ..errors import ArgumentError
 from .batching import Batcher, Turns
 from .counters import Counters
 from .engine import Engine, Floats, Whole
-from .exchange import Answer, Receive, Request, in_json
+from .exchange import LONG_ANSWER, Answer, Receive, Request, in_json, in_text, qualities
 from .forms import Asked, asked
 from .guard import LOOPBACK, GoneError, Guard
 from .maps import png_of
@@ -188,7 +188,7 @@ class Service:
         served = self.models.find(named[2] if named else "")
         if not served.is_free:
             return None
-        given = asked(served.engine.items, content_type, body, self.models.limits)
+        given = asked(served.engine.items, content_type, body, self.models.limits)  # no csv is one item
         found = served.at_once(given.items[0]) if given.single else None
         return None if found is None else self._one(served, found)
 
@@ -202,24 +202,27 @@ class Service:
         """Items in whatever form, and what the model says of them."""
         await self.models.enter()
         served = self.models.find(name)
-        kind, sort, limits = served.engine.items, request.header("content-type"), self.models.limits
-        given = await request.read(lambda body: asked(kind, sort, body, limits))
-        wanted = _wanted(served.engine, request.header("accept"), given.single)
+        engine, sort, limits = served.engine, request.header("content-type"), self.models.limits
+        given = await request.read(lambda body: asked(engine.items, sort, body, limits, engine.columns))
+        wanted = _wanted(engine, request.header("accept"), given.single)
         rows = await self._predicted(served, given.items, request.receive, bool(wanted))
-        if wanted:  # large images take their time to be written
-            written = partial(_with_images, served, rows, given.single, wanted)
-            return await asyncio.get_running_loop().run_in_executor(None, written)
-        if given.as_csv:
-            return Answer(_csv(served, given, rows), "text/csv; charset=utf-8")
-        if given.single:
+        if given.single and not wanted:
             return self._one(served, rows[0])
-        return in_json({"predictions": [_said(served, row) for row in rows]})
+        if given.as_csv and _wants_csv(request.header("accept")):
+            write = partial(_in_csv, served, given, rows)
+        elif wanted:
+            write = partial(_with_images, served, rows, given.single, wanted)
+        else:
+            write = partial(_in_list, served, rows)
+        # Large images and long lists take their time to be written.
+        is_long = wanted or len(rows) * len(engine.names) > LONG_ANSWER
+        return await served.apart(write, len(rows), len(rows)) if is_long else write()
 
     async def _predicted(
         self, served: Batcher, items: list[Any], receive: Receive, whole: bool = False
     ) -> list[Floats | RefusedError]:
         """What is said of each item; with `whole` of images at their own sizes."""
-        served.admit(len(items))
+        served.admit(len(items), served.weigh(items))
         if served.engine.items == "images" and len(items) > 1:
             await asyncio.get_running_loop().run_in_executor(None, served.engine.refuse_many, items, whole)
         items = [Whole(item) if isinstance(item, bytes) else item for item in items] if whole else items
@@ -244,13 +247,14 @@ class Service:
                     raise row
             return [row for row in found if not isinstance(row, RefusedError)]
 
-        async def computed(compute: Callable[[], Floats], n: int) -> Floats:
-            served.admit(n)
-            found = await served.apart(compute, n)
+        async def computed(compute: Callable[[], Floats], n: int, weight: float) -> Floats:
+            served.admit(n, weight)
+            found = await served.apart(compute, n, weight)
+            served.items += n
             self._count(served)
             return found
 
-        return await infer(name, served.engine, request, predicted, computed, self.models.limits)
+        return await infer(name, served, request, predicted, computed, self.models.limits)
 
     async def server(self, request: Request, name: str) -> Answer:
         """What the server is."""
@@ -302,10 +306,10 @@ async def _rows(served: Batcher, items: list[Any], receive: Receive) -> list[Flo
 
 def _wanted(engine: Engine, accept: str, single: bool) -> str:
     """Whether an image is wanted of a model whose answers are images: "beside" what JSON says, or "alone"; else ""."""
-    kinds = {kind.partition(";")[0].strip().lower() for kind in accept.split(",")}
-    if "image/png" not in kinds:
+    png, as_json = qualities(accept, "image/png", "application/json") if "image/" in accept.lower() else (0.0, 1.0)
+    if not png or png < as_json:
         return ""
-    if not kinds.isdisjoint(("application/json", "application/*", "*/*")):
+    if as_json and not (engine.drawn and single and png > as_json):
         return "beside" if engine.drawn else ""
     if not engine.drawn:
         raise RefusedError(406, "what this model says is no image: accept application/json")
@@ -314,22 +318,33 @@ def _wanted(engine: Engine, accept: str, single: bool) -> str:
     return "alone"
 
 
+def _wants_csv(accept: str) -> bool:
+    """Whether a csv is answered with a csv: unless JSON is wanted more."""
+    as_csv, as_json = qualities(accept, "text/csv", "application/json")
+    return as_csv >= as_json
+
+
 def _with_images(served: Batcher, rows: Sequence[Floats | RefusedError], single: bool, wanted: str) -> Answer:
     """What is said of images at their own sizes."""
     first = rows[0]
-    if single and isinstance(first, RefusedError):
+    if not single:
+        return _in_list(served, rows)
+    if isinstance(first, RefusedError):
         raise first
-    if wanted == "alone" and not isinstance(first, RefusedError):
-        return Answer(png_of(first), "image/png")
-    said = [_said(served, row) for row in rows]
-    return in_json(said[0] if single else {"predictions": said})
+    return Answer(png_of(first), "image/png") if wanted == "alone" else in_json(served.engine.answer(first))
+
+
+def _in_list(served: Batcher, rows: Sequence[Floats | RefusedError]) -> Answer:
+    """What is said of several items; one by one, for while one is written nobody else runs."""
+    said = ", ".join(in_text(_said(served, row)) for row in rows)
+    return Answer(f'{{"predictions": [{said}]}}'.encode())
 
 
 def _said(served: Batcher, row: Floats | RefusedError) -> dict[str, Any]:
     return {"error": str(row)} if isinstance(row, RefusedError) else served.engine.answer(row)
 
 
-def _csv(served: Batcher, given: Asked, rows: Sequence[Floats | RefusedError]) -> bytes:
+def _in_csv(served: Batcher, given: Asked, rows: Sequence[Floats | RefusedError]) -> Answer:
     """A line per item: its number or id, label, probabilities or numbers, and what was wrong."""
     engine = served.engine
     has_label = engine.task.get("kind") != "regression"
@@ -345,7 +360,7 @@ def _csv(served: Batcher, given: Asked, rows: Sequence[Floats | RefusedError]) -
         label = said["label"]
         labels = [" ".join(label) if isinstance(label, list) else label] if has_label else []
         writer.writerow([name, *labels, *(said.get("probs") or said["values"]).values(), ""])
-    return out.getvalue().encode()
+    return Answer(out.getvalue().encode(), "text/csv; charset=utf-8")
 
 
 def asgi(

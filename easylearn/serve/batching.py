@@ -8,11 +8,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 from .engine import Engine, Floats
 from .refusals import Limits, RefusedError
 
+T = TypeVar("T")
 SIZES = (1, 2, 4, 8, 16, 32)
 GAIN = 0.9  # batches must take less than this of the time per item
 _ALIKE = 1.03  # of two sizes that differ less in it the smaller one is taken, which keeps others waiting less long
@@ -78,6 +79,7 @@ class Batcher:
         self._max_wait = limits.max_wait
         self._queue: deque[tuple[Any, asyncio.Future[Floats | RefusedError]]] = deque()
         self._running = self._apart = 0
+        self._weight = 0.0  # of all of them: a long text is as many items as it takes the time of
         self._thread = ThreadPoolExecutor(1, "model")
         self._task: asyncio.Task[None] | None = None
         self.batches = self.items = 0
@@ -86,20 +88,24 @@ class Batcher:
     @property
     def wait(self) -> float:
         """Seconds that what comes now has to wait, as far as the queue tells."""
-        return (len(self._queue) + self._running + self._apart) * self.seconds
+        return self._weight * self.seconds
+
+    def weigh(self, items: Sequence[Any]) -> float:
+        """How many items of the usual length some items are worth."""
+        return sum(map(self.engine.weight, items))
 
     @property
     def is_free(self) -> bool:
         """Whether nothing is before what comes now."""
         return not (self._queue or self._running or self._apart)
 
-    def admit(self, n: int) -> None:
-        """Refuse a request of `n` items with 503 where its answer would come too late.
+    def admit(self, n: int, weight: float) -> None:
+        """Refuse a request of `n` items, and of some weight, with 503 where its answer would come too late.
 
         Where nothing is before it, it is taken, however long it is.
         """
         before = len(self._queue) + self._apart + (self._running if n > 1 else 0)
-        wait = self.wait + (n - 1 + self.size) * self.seconds  # the last one goes with a batch, which may be full
+        wait = self.wait + (weight - 1 + self.size) * self.seconds  # the last one goes with a batch, which may be full
         if before and wait > self._max_wait:
             raise RefusedError(
                 503,
@@ -111,6 +117,7 @@ class Batcher:
         """Queue an item. The future has its probabilities or what is wrong with it; cancel it to leave the queue."""
         future: asyncio.Future[Floats | RefusedError] = asyncio.get_running_loop().create_future()
         self._queue.append((item, future))
+        self._weight += self.weigh([item])
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._work())
         return future
@@ -123,15 +130,19 @@ class Batcher:
         """What the model says of an item, if it is quick and nothing is before it; else None."""
         return self._noted(*self._compute([item]))[0] if self.is_free and self.is_quick(item) else None
 
-    async def apart(self, compute: Callable[[], Floats], n: int) -> Floats:
-        """What is computed for `n` prepared items, in the model's thread: others are answered meanwhile."""
+    async def apart(self, act: Callable[[], T], n: int, weight: float) -> T:
+        """What comes of an act for `n` items of some weight, in the model's thread: others are answered meanwhile.
+
+        It may be their prediction, or the writing of an answer so long that it is held as others are before it. Nothing
+        of the next items is computed beside it, so that no such answers gather.
+        """
         self._apart += n
+        self._weight += weight
         try:
-            found = await asyncio.get_running_loop().run_in_executor(self._thread, compute)
+            return await asyncio.get_running_loop().run_in_executor(self._thread, act)
         finally:
             self._apart -= n
-        self.items += n
-        return found
+            self._weight -= weight
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
@@ -144,6 +155,7 @@ class Batcher:
                 continue
             self._running = len(taken)
             items = [item for item, _ in taken]
+            weight = self.weigh(items)
             try:
                 if sum(self._least * self.engine.effort(item) for item in items) < QUICK:
                     computed = self._compute(items)
@@ -151,22 +163,26 @@ class Batcher:
                     computed = await loop.run_in_executor(self._thread, self._compute, items)
             finally:
                 self._running = 0
+                self._weight -= weight
             for (_, future), said in zip(taken, self._noted(*computed), strict=True):
                 if not future.done():
                     future.set_result(said)
             # Of the whole turn, for that is what a queue waits for: others may have the processor in between.
-            took = (time.perf_counter() - began) / len(taken)
+            took = (time.perf_counter() - began) / weight
             self.seconds = _MEMORY * self.seconds + (1 - _MEMORY) * took
 
     def _take(self) -> list[tuple[Any, asyncio.Future[Floats | RefusedError]]]:
-        """A batch out of the queue; answers that are large images are held together, and so fewer."""
+        """A batch out of the queue; of long items fewer, and of those whose answers are large images, held together."""
         taken: list[tuple[Any, asyncio.Future[Floats | RefusedError]]] = []
-        room = 1.0
+        room, left = 1.0, float(self.size)
         while self._queue and len(taken) < self.size:
             item, future = self._queue[0]
-            if not future.done():  # whoever asked may have left
-                room -= self.engine.share(item)
-                if taken and room < 0:
+            weight = self.weigh([item])
+            if future.done():  # whoever asked has left
+                self._weight -= weight
+            else:
+                room, left = room - self.engine.share(item), left - weight
+                if taken and (room < 0 or left < 0):
                     break
                 taken.append((item, future))
             self._queue.popleft()

@@ -23,6 +23,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     serve.add_argument("--max-wait", default="1s", help="longer queues are refused with 503 (default: %(default)s)")
     serve.add_argument("--deadline", default="30s", help="for a request to come in (default: %(default)s)")
     serve.add_argument("--max-connections", type=int, default=4000, help="to a worker (default: %(default)s)")
+    serve.add_argument("--max-text", type=int, default=100_000, help="characters of a text (default: %(default)s)")
     serve.add_argument("--token-file", help="a file whose first line callers send as Authorization: Bearer")
     serve.add_argument("--open", action="store_true", help="let everyone in who reaches the address")
     serve.add_argument("--host-name", action="append", default=[], help="a name by which it may be asked; repeat it")
@@ -71,6 +72,7 @@ def _serve(chosen: argparse.Namespace) -> int:
         seconds_of(chosen.max_wait),
         seconds_of(chosen.deadline),
         chosen.max_connections,
+        chosen.max_text,
     )
     return Server(
         files, chosen.host, chosen.port, chosen.workers, limits, tuple(chosen.host_name), token_of(chosen.token_file),

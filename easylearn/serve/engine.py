@@ -18,6 +18,7 @@ import numpy.typing as npt
 from ..artefact.check_items import MOST, check_items, refuse_difference
 from ..errors import EasyLearnError, WeightsError
 from ..placement import Placement, in_own_pixels, palette
+from .pixels import PixelReader, count_pixels
 from .refusals import MANY, Limits, RefusedError
 from .rows import RowReader
 
@@ -25,7 +26,9 @@ Arrays = dict[str, npt.NDArray[Any]]
 Floats = npt.NDArray[np.floating[Any]]
 KEY = "easylearn"  # of an ONNX file's metadata
 _DTYPES = {"uint8": np.uint8, "int64": np.int64, "float32": np.float32}
+_GRAPH_TYPES = {"uint8": "tensor(uint8)", "int64": "tensor(int64)", "float32": "tensor(float)"}
 _EXCLUSIVE = ("single_label", "ordinal")
+USUAL = 16  # tokens of the sample
 _LETTERS = 64  # of a text of about the sample's length, or items of a history
 _DRAWN = {"masks": "mask", "image": "image"}  # kinds of tasks whose answer is an image, and what it is called
 
@@ -64,7 +67,8 @@ class Engine(ABC):
     ) -> None:  # fmt: skip
         self.path, self.version, self.task, self.items, self.stored = path, version, dict(task), items, stored
         self.names: list[str] = list(task.get("names", []))
-        self._max_pixels = limits.max_pixels
+        self._max_pixels, self._max_text = limits.max_pixels, float(limits.max_text)
+        self._longest = self._max_text  # tokens of a text
 
     @abstractmethod
     def prepare(self, item: Any) -> Any:
@@ -73,6 +77,11 @@ class Engine(ABC):
         Raises:
             RefusedError: it is none, or damaged.
         """
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """What is read of a row of a csv, all where it names none: the others of a wide one would fill memory."""
+        return frozenset()
 
     @abstractmethod
     def run(self, prepared: Sequence[Any]) -> Floats | list[npt.NDArray[Any]]:
@@ -106,15 +115,27 @@ class Engine(ABC):
             return math.inf  # a small file may hold many pixels
         if self.items == "table":
             return 1.0
-        some = (item, *item.values()) if isinstance(item, Mapping) else (item,)
-        return max(1.0, sum(len(x) for x in some if isinstance(x, str | list | Mapping)) / _LETTERS)
+        return max(1.0, _length(item) / _LETTERS)
+
+    def weight(self, item: Any) -> float:
+        """The same as far as the model goes, which reads no more of a text than it cuts it to, and else one item."""
+        return max(1.0, min(_length(item) / _LETTERS, self._longest / USUAL)) if self.items == "text" else 1.0
+
+    def _cut(self, max_tokens: int | None) -> None:
+        """Note that the model cuts texts to so many tokens itself; None is not at all."""
+        if max_tokens:
+            self._longest, self._max_text = float(max_tokens), math.inf
+
+    def refuse_long(self, item: Any) -> None:
+        """Refuse a text of which the model would have for minutes."""
+        n = _length(item) if self.items == "text" else 0
+        if n > self._max_text:
+            raise RefusedError(413, f"the text has {n:,} characters; at most {self._max_text:,.0f} are taken")
 
     def share(self, item: Any) -> float:
         """How much of the pixels that may be answered together are those of an item."""
         if not isinstance(item, Whole):
             return 0.0
-        from .pixels import count_pixels
-
         return count_pixels(item.data) / self._max_pixels
 
     def refuse_many(self, items: Sequence[Any], whole: bool = False) -> None:
@@ -123,8 +144,6 @@ class Engine(ABC):
         They are decoded one after the other; answers at their own sizes (`whole`) are held together, and so fewer.
         """
         if self.items == "images" and len(items) > 1:
-            from .pixels import count_pixels
-
             most, n = (1 if whole else MANY) * self._max_pixels, 0
             for item in items:
                 n += count_pixels(item) if isinstance(item, bytes) else 0
@@ -239,11 +258,13 @@ class OnnxEngine(Engine):
         try:
             about = said["about"]
             version = hashlib.sha256(held).hexdigest()
-            super().__init__(path, version, said["task"], _kind_of_items(about), limits, said.get("check"))
+            super().__init__(path, version, said["task"], _kind_of_items(path, about), limits, said.get("check"))
             self._about = about
             self._inputs = {i["name"]: i for i in said["inputs"]}
             self._pad = int(about["pad"]) if self.items == "text" else 0
+            self._cut(about.get("max_tokens"))
             self._read = self._reader(limits)
+            self._refuse_other_inputs()
         except EasyLearnError:
             raise
         except ImportError as error:  # such as tokenizers, which the runtime alone does not install
@@ -254,12 +275,25 @@ class OnnxEngine(Engine):
                 "export it anew"
             ) from error
 
+    def _refuse_other_inputs(self) -> None:
+        """Refuse a file whose words and whose graph have other inputs: each request would fail in the runtime."""
+        graph = {i.name: (i.type, list(i.shape)) for i in self._session.get_inputs()}
+        told = [(name, _GRAPH_TYPES.get(said["dtype"]), said["shape"]) for name, said in self._inputs.items()]
+        told += [(name, "none", []) for name in graph if name not in self._inputs]
+        if isinstance(self._read, PixelReader):
+            told.append(("pixels", _GRAPH_TYPES["uint8"], ["batch", *self._read.shape]))
+        for name, kind, shape in told:
+            found, wanted = graph.get(name, ("none", []))
+            fixed = ({n for n in pair if isinstance(n, int)} for pair in zip(shape, wanted, strict=False))
+            if kind != found or len(shape) != len(wanted) or any(len(pair) > 1 for pair in fixed):
+                raise WeightsError(
+                    f"{self.path} says that its input {name[:60]!r} is {kind} {shape}, and in its graph it is {found} "
+                    f"{wanted}: the file is damaged; export it anew"
+                )
+
     def _reader(self, limits: Limits) -> Callable[[Any], Any]:
         if self.items == "images":
-            from .pixels import PixelReader
-
-            self._pixels = PixelReader(self._about, limits.max_pixels)
-            return self._seen
+            return PixelReader(self._about, limits.max_pixels)
         if self.items == "table":
             return RowReader(self._about)
         if self.items == "histories":
@@ -270,12 +304,12 @@ class OnnxEngine(Engine):
 
         return TextReader(self._about)
 
-    def _seen(self, item: Any) -> Seen:
-        whole = item.data if isinstance(item, Whole) else None
-        return Seen(*self._pixels.placed(_bytes(item if whole is None else whole)), whole)
-
     def prepare(self, item: Any) -> Any:
-        return self._read(item)
+        if not isinstance(self._read, PixelReader):
+            self.refuse_long(item)
+            return self._read(item)
+        whole = item.data if isinstance(item, Whole) else None
+        return Seen(*self._read.placed(_bytes(item if whole is None else whole)), whole)
 
     def run(self, prepared: Sequence[Any]) -> Floats | list[npt.NDArray[Any]]:
         arrays = [{"pixels": one.pixels} if isinstance(one, Seen) else one for one in prepared]
@@ -299,7 +333,8 @@ class OnnxEngine(Engine):
 
         if self.drawn == "mask":
             return mask_of(row, place)
-        return image_of(row, place, self._pixels.own_size(seen.whole) if len(row) == 2 else None)
+        light = self._read.own_size(seen.whole) if isinstance(self._read, PixelReader) and len(row) == 2 else None
+        return image_of(row, place, light)
 
     def run_inputs(self, given: Mapping[str, npt.NDArray[Any]]) -> Floats:
         self._refuse_empty(given)
@@ -317,14 +352,14 @@ class OnnxEngine(Engine):
     def sample(self) -> Arrays:
         made: Arrays = {}
         for name, said in self._inputs.items():
-            shape = [1 if n == "batch" else 16 if n == "time" else int(n) for n in said["shape"]]
+            shape = [1 if n == "batch" else USUAL if n == "time" else int(n) for n in said["shape"]]
             n = math.prod(shape)
             if n > MOST:
                 raise WeightsError(f"the input {name[:60]!r} is {str(shape)[:60]}: the file is damaged")
             values = np.arange(n) * 37 % 251 if said["dtype"] == "uint8" else np.zeros(n)
             made[name] = values.astype(_DTYPES[said["dtype"]]).reshape(shape)
         if "lengths" in made:
-            made["lengths"][:] = 16
+            made["lengths"][:] = USUAL
         return made
 
     def tensors(self, given: Mapping[str, npt.NDArray[Any]]) -> Floats:
@@ -363,6 +398,8 @@ class OnnxEngine(Engine):
             n = int(self._about.get("n_tokens", 0))
             if given["tokens"].min() < 0 or given["tokens"].max() >= n:
                 raise RefusedError(400, f"tokens are numbers from 0 to {n - 1}")
+            if given["tokens"].shape[1] > self._longest:
+                raise RefusedError(413, f"a text has {self._longest:,.0f} tokens at most")
             if (
                 "lengths" in given
                 and not ((given["lengths"] >= 1) & (given["lengths"] <= given["tokens"].shape[1])).all()
@@ -372,6 +409,13 @@ class OnnxEngine(Engine):
             most = np.array([len(c.levels) + 2 for c in self._read.cats])
             if ((given["cats"] < 0) | (given["cats"] >= most)).any():
                 raise RefusedError(400, f"cats are codes below {most.tolist()}")
+
+    @property
+    def columns(self) -> frozenset[str]:
+        if isinstance(self._read, RowReader):
+            return frozenset(self._read.names)
+        named = self._about.get("columns") or ["text"]
+        return frozenset([named] if isinstance(named, str) else named)
 
     @property
     def about(self) -> Mapping[str, Any]:
@@ -391,18 +435,31 @@ class OnnxEngine(Engine):
         return said
 
 
+def _length(item: Any) -> int:
+    """Letters of a text, or of all columns of an item, or how many items a history has."""
+    some = (item, *item.values()) if isinstance(item, Mapping) else (item,)
+    return sum(len(x) for x in some if isinstance(x, str | list | Mapping))
+
+
 def _bytes(item: Any) -> bytes:
     if not isinstance(item, bytes):
         raise RefusedError(422, f"an image is the bytes of its file, got {type(item).__name__}")
     return item
 
 
-def _kind_of_items(about: Mapping[str, Any]) -> str:
+def not_served(path: Path, kind: str) -> WeightsError:
+    """What is said of a file whose items nobody can send, with what to do."""
+    what = "has items of several inputs" if kind == "multi" else f"is about {kind!r:.60}"
+    return WeightsError(
+        f"{path} {what}; images, tables, texts and histories are served. In a program of your own load_predictor of "
+        "the .easylearn file has its predictions"
+    )
+
+
+def _kind_of_items(path: Path, about: Mapping[str, Any]) -> str:
     found = about.get("kind") or ("images" if "size" in about else "table" if "cat_names" in about else "text")
     if found in ("pixels", "boxes", "made_images"):
         return "images"
     if found not in ("images", "table", "text", "histories"):
-        raise WeightsError(
-            f"the file is about {found!r}; of ONNX files those of images, tables, texts and histories are served"
-        )
+        raise not_served(path, str(found))
     return str(found)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -29,7 +30,44 @@ SAFE = [
     ),
 ]  # fmt: skip
 _SAFE = b"".join(b"%s: %s\r\n" % pair for pair in SAFE).decode()
-_encode = json.JSONEncoder(ensure_ascii=False).encode
+LONG_ANSWER = 20_000  # numbers that are written in a thread
+in_text = json.JSONEncoder(ensure_ascii=False).encode
+_WEIGHT = re.compile(r";[ \t]*q[ \t]*=[ \t]*([0-9.]*)", re.IGNORECASE)
+
+
+def by_name(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Headers by their names; one that came several times has its values in one, as HTTP reads lists.
+
+    What may come once is no longer what it should be then, and refused like anything odd.
+
+    >>> by_name([(b"accept", b"a/b"), (b"host", b"h"), (b"accept", b"c/d")])
+    {b'accept': b'a/b, c/d', b'host': b'h'}
+    """
+    given = list(headers)
+    found = dict(given)
+    if len(found) == len(given):
+        return found
+    several: dict[bytes, list[bytes]] = {}
+    for name, value in given:
+        several.setdefault(name, []).append(value)
+    return {name: b", ".join(values) for name, values in several.items()}
+
+
+def qualities(accept: str, *kinds: str) -> tuple[float, ...]:
+    """How much a header Accept wants each kind, from 0 to 1: the narrowest range that it lies in says so.
+
+    >>> qualities("image/*;q=0.5, image/png;q=0, */*;q=0.1", "image/png", "image/gif", "text/csv")
+    (0.0, 0.5, 0.1)
+    """
+    ranges: dict[str, float] = {}
+    for each in accept[:2000].split(","):
+        name, weight = each.partition(";")[0].strip().lower(), _WEIGHT.search(each)
+        try:
+            ranges[name] = max(ranges.get(name, 0.0), min(1.0, float(weight[1]) if weight else 1.0))
+        except ValueError:  # a weight that is no number says nothing of the range
+            continue
+    wider = ((kind, f"{kind.partition('/')[0]}/*", "*/*") for kind in kinds)
+    return tuple(next((ranges[name] for name in names if name in ranges), 0.0) for names in wider)
 
 
 @dataclass
@@ -94,7 +132,7 @@ def _head(status: int, kind: str) -> str:
 
 def in_json(said: Any) -> Answer:
     """An answer that says something as JSON."""
-    return Answer(_encode(said).encode())
+    return Answer(in_text(said).encode())
 
 
 def refusal(refused: RefusedError, request_id: str) -> Answer:

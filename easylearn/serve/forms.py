@@ -7,14 +7,15 @@ import binascii
 import csv
 import functools
 import io
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from email.message import Message
 from typing import Any
 
 from .refusals import Limits, RefusedError, parse_json
 
+_OPTION = re.compile(r';\s*([^\s=;"]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;]*))')
 _DEPTH = 3  # lists and objects within one another in an item: more than any needs
 
 
@@ -27,7 +28,7 @@ class Asked:
     as_csv: bool = False
 
 
-def asked(kind: str, content_type: str, body: bytes, limits: Limits) -> Asked:
+def asked(kind: str, content_type: str, body: bytes, limits: Limits, columns: Collection[str] = ()) -> Asked:
     """The items in the body of a request.
 
     Args:
@@ -35,6 +36,7 @@ def asked(kind: str, content_type: str, body: bytes, limits: Limits) -> Asked:
         content_type: what the caller calls the body.
         body: as it came.
         limits: of how many items there may be.
+        columns: which are kept of a csv, beside "id"; none keeps all.
 
     Raises:
         RefusedError: 400 where it is damaged, 413 where it is too much, 415 where it is of another kind.
@@ -45,11 +47,11 @@ def asked(kind: str, content_type: str, body: bytes, limits: Limits) -> Asked:
     if sort == "application/json" or sort.endswith("+json"):
         found = _of_json(kind, parse_json(body), limits)
     elif sort == "multipart/form-data" and kind != "histories":
-        found = _of_form(kind, boundary, body, limits)
+        found = _of_form(kind, boundary, body, limits, columns)
     elif kind == "images" and (sort.startswith("image/") or sort == "application/octet-stream"):
         found = Asked([body], single=True)
     elif sort == "text/csv" and kind not in ("images", "histories"):
-        found = _of_csv(_decoded(body), limits)
+        found = _of_csv(_decoded(body), limits, columns)
     elif kind == "text" and (sort == "text/plain" or sort == "application/octet-stream"):
         found = Asked([_decoded(body)], single=True)
     else:
@@ -63,9 +65,14 @@ def asked(kind: str, content_type: str, body: bytes, limits: Limits) -> Asked:
 @functools.lru_cache(64)
 def _sort_of(content_type: str) -> tuple[str, str]:
     """The plain type in a header, and the boundary that a form has."""
-    header = Message()
-    header["content-type"] = content_type or "application/octet-stream"
-    return header.get_content_type(), str(header.get_param("boundary", ""))
+    sort, options = _options(content_type)
+    return sort or "application/octet-stream", options.get("boundary", "")
+
+
+def _options(header: str) -> tuple[str, dict[str, str]]:
+    """What a header says, and its options by name; the `email` package fails at some that nobody sends by mistake."""
+    found = {m[1].lower().rstrip("*"): m[2] if m[2] is not None else m[3] for m in _OPTION.finditer(header)}
+    return header.partition(";")[0].strip().lower(), {k: re.sub(r"\\(.)", r"\1", v) for k, v in found.items()}
 
 
 _TAKEN = {
@@ -115,16 +122,18 @@ def _refuse_more(n: int, limits: Limits) -> None:
         raise RefusedError(413, f"the request has {n:,} items; at most {limits.max_items:,} are taken")
 
 
-def _of_form(kind: str, boundary: str, body: bytes, limits: Limits) -> Asked:
+def _of_form(kind: str, boundary: str, body: bytes, limits: Limits, columns: Collection[str]) -> Asked:
     parts = _parts(boundary, body, limits)
     files, fields = parts.files, parts.fields
+    if parts.twice is not None:
+        raise RefusedError(400, f"the form has the field {parts.twice[:60]!r} twice")
     if kind == "images":
         return Asked(files, single=len(files) == 1)
     if files:
         if kind == "table":
             if len(files) > 1:
                 raise RefusedError(400, f"a form for a table has one csv, got {len(files)} files")
-            return _of_csv(_decoded(files[0]), limits)
+            return _of_csv(_decoded(files[0]), limits, columns)
         return Asked([_decoded(f) for f in files], single=len(files) == 1)
     if kind == "text" and list(fields) == ["text"]:
         return Asked([fields["text"]], single=True)
@@ -137,6 +146,7 @@ class _Parts:
     def __init__(self, limits: Limits) -> None:
         self.files: list[bytes] = []
         self.fields: dict[str, str] = {}
+        self.twice: str | None = None  # a field that came again
         self.has_ended = False
         self._n, self._most = 0, limits.max_items + 1000
         self._data, self._name, self._value = bytearray(), bytearray(), bytearray()
@@ -178,13 +188,13 @@ class _Parts:
 
     def end(self) -> None:
         """A part ends."""
-        from python_multipart.multipart import parse_options_header
-
-        _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
-        if b"filename" in options:
+        _, options = _options(self._headers.get(b"content-disposition", b"").decode("utf-8", "replace"))
+        if "filename" in options:
             self.files.append(bytes(self._data))
         else:
-            self.fields[options.get(b"name", b"").decode("utf-8", "replace")] = _decoded(bytes(self._data))
+            name = options.get("name", "")
+            self.twice = name if name in self.fields else self.twice
+            self.fields[name] = _decoded(bytes(self._data))
 
     def end_all(self) -> None:
         """The last boundary was there."""
@@ -213,7 +223,7 @@ def _parts(boundary: str, body: bytes, limits: Limits) -> _Parts:
     return found
 
 
-def _of_csv(text: str, limits: Limits) -> Asked:
+def _of_csv(text: str, limits: Limits, columns: Collection[str]) -> Asked:
     """The rows, refused at the first that does not fit: filled up, short rows under a long line would fill memory."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows: list[dict[str, str]] = []
@@ -222,12 +232,13 @@ def _of_csv(text: str, limits: Limits) -> Asked:
         twice = [name for name, n in Counter(names).items() if n > 1 and name]
         if twice:
             raise RefusedError(400, f"the csv has the column {twice[0][:60]!r} twice")
+        kept = [(k, name) for k, name in enumerate(names) if not columns or name == "id" or name in columns]
         for row in filter(None, reader):
             if len(row) != len(names):
                 raise RefusedError(
                     400, f"row {len(rows) + 2} of the csv has another number of fields than its first line"
                 )
-            rows.append(dict(zip(names, row, strict=True)))
+            rows.append({name: row[k] for k, name in kept})
             if len(rows) > limits.max_items:
                 raise RefusedError(413, f"the csv has more than {limits.max_items:,} rows; so many are taken")
     except csv.Error as error:

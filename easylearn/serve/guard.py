@@ -16,12 +16,12 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from .counters import Counters
-from .exchange import Answer, Message, Receive, Request, Scope, Send, refusal
+from .exchange import Answer, Message, Receive, Request, Scope, Send, by_name, refusal
 from .refusals import Limits, RefusedError, behind
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _FREE = ("/v2/health/", "/page.")  # asked for without a token; so is the page itself
-_TOGETHER = 50  # times max_body: bytes of bodies that are held at a time, for connections may be thousands
+_LOGGED = 200  # letters of a path in a line of the log
 log = logging.getLogger("easylearn.serve")
 
 
@@ -72,7 +72,7 @@ class Guard:
         if scope["type"] != "http":
             return await send({"type": "websocket.close"})
         self._service.begin()
-        began, headers = time.perf_counter(), dict(scope["headers"])
+        began, headers = time.perf_counter(), by_name(scope["headers"])
         request_id, answer, body = self._id(headers), None, _Body(receive, began, self._limits, self._hold)
         path = scope["path"].removeprefix(scope.get("root_path", ""))  # of where we are mounted
         try:
@@ -142,7 +142,7 @@ class Guard:
         took = time.perf_counter() - began
         self._counters.observe(status, took, n)
         if log.isEnabledFor(logging.INFO):
-            client, method, path = where
+            client, method, path = where[0], where[1], where[2][:_LOGGED]
             said = {
                 "time": round(time.time(), 3), "id": request_id, "client": client, "method": method, "path": path,
                 "status": status, "ms": round(1000 * took, 2), **({"requests": n} if n > 1 else {}),
@@ -169,6 +169,9 @@ class Guard:
                 raise RefusedError(401, "send the token: Authorization: Bearer ...", {"www-authenticate": "Bearer"})
             if not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
                 raise RefusedError(403, "the token is wrong")
+        coded = headers.get(b"transfer-encoding", b"chunked"), headers.get(b"content-encoding", b"identity")
+        if tuple(map(bytes.lower, coded)) != (b"chunked", b"identity"):
+            raise RefusedError(415, "a compressed body is not taken: send it as it is, without Content-Encoding")
         length = headers.get(b"content-length", b"0")
         if not length.isdigit():
             raise RefusedError(400, f"Content-Length is a number of bytes, got {length[:20]!r}")
@@ -178,7 +181,7 @@ class Guard:
     def _hold(self, n: int) -> None:
         """Count bytes that came, which are too many where they are the last straw."""
         self._held += n
-        if self._held > _TOGETHER * self._limits.max_body:
+        if self._held > self._limits.together:
             said = "the server holds as much as it can of what comes: come again"
             raise RefusedError(503, said, {"retry-after": "1", "connection": "close"})
 

@@ -12,15 +12,16 @@ import json
 import math
 import re
 import struct
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .engine import Engine, Floats, OnnxEngine
-from .exchange import Answer, Request
+from .batching import Batcher
+from .engine import USUAL, Engine, Floats, OnnxEngine
+from .exchange import LONG_ANSWER, Answer, Request
 from .refusals import Limits, RefusedError, parse_json
 
 ITEMS = "items"
@@ -31,7 +32,7 @@ _MOST = 10**8  # numbers in a tensor
 _DEPTH = 8  # lists within one another, or axes
 
 Predicted = Callable[[list[Any]], Awaitable[list[Floats]]]
-Computed = Callable[[Callable[[], Floats], int], Awaitable[Floats]]
+Computed = Callable[[Callable[[], Floats], int, float], Awaitable[Floats]]
 
 
 def metadata(name: str, engine: Engine) -> dict[str, Any]:
@@ -56,19 +57,19 @@ def metadata(name: str, engine: Engine) -> dict[str, Any]:
 
 
 async def infer(
-    name: str, engine: Engine, request: Request, predicted: Predicted, computed: Computed, limits: Limits
+    name: str, served: Batcher, request: Request, predicted: Predicted, computed: Computed, limits: Limits
 ) -> Answer:
     """The answer to an inference request.
 
     Args:
         name: of the model.
-        engine: the model.
+        served: the model.
         request: what is asked.
         predicted: what predicts items.
-        computed: what calls a function that computes so many items.
+        computed: what calls a function that computes so many items, of some weight.
         limits: of how many items there may be.
     """
-    length = request.header(_LENGTH)
+    length, engine = request.header(_LENGTH), served.engine
     given, tensors, items = await request.read(lambda body: _read_all(length, body, engine, limits))
     if items:
         probs = _together(await predicted(items))
@@ -78,10 +79,12 @@ async def infer(
         n = max(len(x) if x.ndim else 0 for x in tensors.values())
         if n > limits.max_items:
             raise RefusedError(413, f"at most {limits.max_items:,} items are taken in a request")
-        probs = await computed(partial(engine.tensors, tensors), n)
+        weight = max(n, tensors["tokens"].size / USUAL) if "tokens" in tensors else float(n)
+        probs = await computed(partial(engine.tensors, tensors), n, weight)
     else:
         raise RefusedError(400, f"this model takes the input {ITEMS!r}, of type BYTES")
-    return _answer(name, engine, given, probs.astype(np.float32))
+    write = partial(_answer, name, engine, given, probs.astype(np.float32))
+    return await served.apart(write, len(probs), len(probs)) if probs.size > LONG_ANSWER else write()
 
 
 def _read_all(
@@ -110,6 +113,8 @@ def _read(length: str, body: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     tensors: dict[str, Any] = {}
     for said in given["inputs"]:
         key, value, rest = _tensor(said, rest)
+        if key in tensors:
+            raise RefusedError(400, f"the input {key[:60]!r} comes twice")
         tensors[key] = value
     if len(rest):
         raise RefusedError(400, f"{len(rest)} bytes of the body belong to no input")
@@ -135,14 +140,23 @@ def _answer(name: str, engine: Engine, given: Mapping[str, Any], probs: npt.NDAr
     output: dict[str, Any] = {"name": "probs", "datatype": "FP32", "shape": list(probs.shape)}
     said: dict[str, Any] = {"model_name": name, "model_version": engine.version[:12], "outputs": [output]}
     if isinstance(given.get("id"), str):
-        said["id"] = given["id"][:200]
+        said = {"id": given["id"][:200], **said}
     if True not in settings:
-        output["data"] = [x if math.isfinite(x) else None for x in probs.reshape(-1).tolist()]
-        return Answer(json.dumps(said).encode())  # in ASCII, for an id may hold half of a character
+        output["data"] = []
+        text = json.dumps(said).removesuffix("]}]}")  # in ASCII, for an id may hold half of a character
+        return Answer(f"{text}{', '.join(_numbers_of(probs))}]}}]}}".encode())
     held = probs.tobytes()
     output["parameters"] = {"binary_data_size": len(held)}
     head = json.dumps(said).encode()
     return Answer(head + held, "application/octet-stream", {_LENGTH: str(len(head))})
+
+
+def _numbers_of(probs: npt.NDArray[np.float32]) -> Iterator[str]:
+    """Numbers in JSON, some after others, for while some are written nobody else runs."""
+    flat = probs.reshape(-1)
+    for first in range(0, len(flat), LONG_ANSWER):
+        some = flat[first : first + LONG_ANSWER].tolist()
+        yield json.dumps([x if math.isfinite(x) else None for x in some])[1:-1]
 
 
 def _parameters(given: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -197,7 +211,10 @@ def _numbers(name: str, flat: list[Any], n: int, datatype: str) -> npt.NDArray[A
     if dtype.kind != "f" and any(type(x) is float and x % 1 for x in flat):
         raise RefusedError(400, f"the data of {name[:60]!r} is not of the type {datatype}: it holds fractions")
     try:
-        return np.array(flat, np.float64 if dtype.kind == "f" else object).astype(dtype)
+        if dtype.kind != "f" and flat and not np.iinfo(dtype).min <= min(flat) <= max(flat) <= np.iinfo(dtype).max:
+            raise OverflowError("it holds numbers beyond its range")  # older NumPys take what is left of them
+        with np.errstate(over="ignore"):  # what is too large for 32 bits is infinite
+            return np.array(flat, np.float64 if dtype.kind == "f" else object).astype(dtype)
     except (OverflowError, ValueError, TypeError) as error:
         raise RefusedError(400, f"the data of {name[:60]!r} is not of the type {datatype}: {error}") from error
 

@@ -16,9 +16,8 @@ const decoded = async (src, image = new Image()) => {
   }
 };
 
-/** The class numbers {width, height, data} of a PNG in base64, of which some pixels are left out where there are many. */
-const classes = async (png, colours) => {
-  const image = await decoded(`data:image/png;base64,${png}`);
+/** The class numbers {width, height, data} of a decoded PNG, of which some pixels are left out where there are many. */
+const classes = (image, colours) => {
   const part = Math.min(1, Math.sqrt(MOST / (image.naturalWidth * image.naturalHeight)));
   const [width, height] = [image.naturalWidth, image.naturalHeight].map((n) => Math.max(1, Math.round(n * part)));
   const context = new OffscreenCanvas(width, height).getContext("2d");
@@ -60,9 +59,17 @@ const stage = (make, width, height, says, ...parts) => {
   return node;
 };
 
+/** What is shown in place of an image that is too large for the browser, or did not come whole. */
+const unseen = (make, what) => make("p", { className: "bad", textContent: `This browser cannot decode ${what}. Save it, and open it with another program.` });
+
 const masked = async (said, about, image, make) => {
   const { colours, task } = about;
-  const mask = typeof said.mask === "string" ? await classes(said.mask, colours) : said.mask;
+  const png = typeof said.mask === "string" ? await decoded(`data:image/png;base64,${said.mask}`) : null;
+  if (typeof said.mask === "string" && !png) {
+    const words = said.label.map((name) => `${name} ${percent(said.probs[name])}`).join(", ");
+    return [make("h2", { textContent: words }), unseen(make, "the mask")];
+  }
+  const mask = png ? classes(png, colours) : said.mask;
   const canvas = make("canvas", { width: mask.width, height: mask.height }), context = canvas.getContext("2d");
   const found = said.label.map((name) => [name, percent(said.probs[name]), task.names.indexOf(name), said.probs[name]]);
   const paint = (opacity, hidden) => {
@@ -119,6 +126,7 @@ const boxed = (said, about, image, make) => {
 
 const madeOf = async (said, image, make) => {
   const made = await decoded(`data:image/png;base64,${said.image}`);
+  if (!made) return [make("h2", { textContent: "What the model makes of it" }), unseen(make, "the image that the model made")];
   const how = { says: "What the model makes, over the image:", first: 1, least: 0, rows: [], colours: [] };
   const shown = stage(make, made.naturalWidth, made.naturalHeight, "The image that the model makes", image, made);
   return [make("h2", { textContent: "What the model makes of it" }), shown, controls(make, how, (opacity) => { made.style.opacity = opacity; })[0]];

@@ -6,8 +6,9 @@ import functools
 import io
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,10 @@ FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 _ORIENTATION = 0x0112
 _WITH_ALPHA = ("RGBA", "LA", "PA", "La", "RGBa")
 _LUMINANCE = np.array([19595, 38470, 7471], np.int32)  # ITU-R 601, as Pillow has it
-_Read = TypeVar("_Read")
+MAX_SIDE = 65_535  # pixels, the most of a JPEG: of a longer side the weights to resize it fill memory, 32 bytes a pixel
+_MAX_SCANS = 100  # of a JPEG of the most pixels, which is gone through once for each
+_TILE = (322, 323)  # tags of a TIFF: width and height of its tiles
+_BAND = 2**20  # pixels that are converted together
 
 
 @functools.cache
@@ -45,6 +49,82 @@ def count_pixels(data: bytes) -> int:
                 return int(image.size[0] * image.size[1])
     except Exception:  # decoders raise nearly anything; what is wrong with it is said where it is read
         return 0
+
+
+@contextmanager
+def opened(data: bytes, max_pixels: float) -> Iterator[ImageFile.ImageFile]:
+    """An image file whose header was read, and nothing else; what is wrong with it, also later, is a `RefusedError`.
+
+    Raises:
+        RefusedError: 413 where it is too large, 415 where it is none, 422 where it is damaged.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damaged metadata
+            with Image.open(io.BytesIO(data), formats=_formats()) as image:
+                _refuse_large(image, data, max_pixels)
+                yield image
+    except RefusedError:
+        raise
+    except UnidentifiedImageError as error:
+        raise RefusedError(415, f"this is no image in a format that is read here ({', '.join(_formats())})") from error
+    except Image.DecompressionBombError as error:
+        raise RefusedError(413, f"the image is too large: {error}") from error
+    except Exception as error:  # decoders of damaged files raise nearly anything: SyntaxError, struct.error
+        raise RefusedError(422, f"the image is damaged, decoding it failed: {error}") from error
+
+
+def _refuse_large(image: ImageFile.ImageFile, data: bytes, most: float) -> None:
+    """Refuse an image that is small as a file, and takes the machine where it is decoded."""
+    n, side = image.size[0] * image.size[1], max(image.size)
+    if n > most:
+        raise RefusedError(413, f"the image has {n:,} pixels; at most {int(most):,} are taken: shrink it")
+    if side > MAX_SIDE:
+        raise RefusedError(413, f"a side of the image has {side:,} pixels; at most {MAX_SIDE:,} are taken: cut it")
+    if image.format == "TIFF":
+        across, down = (int(image.tag_v2.get(tag, 1)) for tag in _TILE)  # type: ignore[attr-defined]
+        tile = across * down
+        if tile > most:
+            raise RefusedError(413, f"the tiles of the TIFF have {tile:,} pixels; at most {int(most):,} are taken")
+    elif image.format in ("JPEG", "MPO"):
+        scans = data.count(b"\xff\xda")
+        if scans > _MAX_SCANS and scans * n > _MAX_SCANS * most:
+            raise RefusedError(413, f"the JPEG has {scans:,} scans; save it with fewer, or not progressively")
+
+
+def _in_bands(image: Image.Image, mode: str, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """An image converted some rows at a time, for what that takes beside it is several times as large."""
+    from PIL import Image
+
+    width, height = image.size
+    n = max(1, _BAND // width)
+    if n >= height:
+        return convert(image)
+    made = Image.new(mode, image.size)
+    for top in range(0, height, n):
+        made.paste(convert(image.crop((0, top, width, min(height, top + n)))), (0, top))
+    return made
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    from PIL import Image
+
+    layer = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """A grey image of 16 bits, or of floats from 0 to 1, in 8: on one scale for all files, as the learner has it."""
+    from PIL import Image
+
+    x = np.asarray(image)
+    if image.mode != "F":
+        return Image.fromarray(((x.astype(np.uint32) + 128) // 257).astype(np.uint8))
+    if not (x.min() >= 0 and x.max() <= 1):  # nor is a NaN
+        raise RefusedError(422, "the floats of an image are between 0 and 1: divide them by the largest possible value")
+    return Image.fromarray(np.rint(x * 255).astype(np.uint8))
 
 
 class PixelReader:
@@ -73,50 +153,29 @@ class PixelReader:
                 'learn.export("m.easylearn") writes'
             )
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of what comes out."""
+        return (self._channels, *self._size)
+
     def __call__(self, data: bytes) -> npt.NDArray[np.uint8]:
         """The pixels of one file; a `RefusedError` says what is wrong with it."""
         return self.placed(data)[0]
 
     def placed(self, data: bytes) -> tuple[npt.NDArray[np.uint8], Placement | None]:
         """The pixels of one file, and where it lies in them; nowhere as a whole where it is cut."""
-
-        def read(image: ImageFile.ImageFile) -> tuple[npt.NDArray[np.uint8], Placement | None]:
+        with opened(data, self._max_pixels) as image:
             shape = image.size if image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8) else image.size[::-1]
             is_cut, squash = self._method == "crop", self._method == "squash"
             place = None if is_cut else Placement.whole(shape, self._size, squash)
-            return self._fitted(self._flat(self._reduced(image))), place
-
-        return self._opened(data, read)
+            return self._fitted(self._flat(self._reduced(image), image.format)), place
 
     def own_size(self, data: bytes) -> npt.NDArray[np.uint8]:
         """The pixels of one file as it is, (height, width, 3), turned as it was taken."""
         from PIL import ImageOps
 
-        return self._opened(data, lambda image: np.array(self._flat(ImageOps.exif_transpose(image)).convert("RGB")))
-
-    def _opened(self, data: bytes, read: Callable[[ImageFile.ImageFile], _Read]) -> _Read:
-        from PIL import Image, UnidentifiedImageError
-
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of damaged metadata
-                with Image.open(io.BytesIO(data), formats=_formats()) as image:
-                    n = image.size[0] * image.size[1]
-                    if n > self._max_pixels:
-                        raise RefusedError(
-                            413, f"the image has {n:,} pixels; at most {int(self._max_pixels):,} are taken: shrink it"
-                        )
-                    return read(image)
-        except RefusedError:
-            raise
-        except UnidentifiedImageError as error:
-            raise RefusedError(
-                415, f"this is no image in a format that is read here ({', '.join(_formats())})"
-            ) from error
-        except Image.DecompressionBombError as error:
-            raise RefusedError(413, f"the image is too large: {error}") from error
-        except Exception as error:  # decoders of damaged files raise nearly anything: SyntaxError, struct.error
-            raise RefusedError(422, f"the image is damaged, decoding it failed: {error}") from error
+        with opened(data, self._max_pixels) as image:
+            return np.array(self._flat(ImageOps.exif_transpose(image), image.format).convert("RGB"))
 
     def _reduced(self, image: ImageFile.ImageFile) -> Image.Image:
         """Turned as it was taken; a large JPEG is decoded at a half, a quarter or an eighth."""
@@ -132,15 +191,14 @@ class PixelReader:
             image.draft("L", image.size)  # the luminance that the file holds
         return ImageOps.exif_transpose(image) if turned != 1 else image
 
-    def _flat(self, image: Image.Image) -> Image.Image:
-        """In RGB or grey; what is transparent is white."""
-        from PIL import Image
-
-        if image.mode.startswith("I"):  # 16 bits
-            image = Image.fromarray(np.rint(np.asarray(image) / 65535 * 255).astype(np.uint8))
+    def _flat(self, image: Image.Image, form: str | None) -> Image.Image:
+        """In RGB or grey; what is transparent is white. Older Pillows have the 16 bits of some forms of files in 32."""
+        if image.mode == "I" and form not in ("PNG", "PPM"):
+            raise RefusedError(422, "nobody knows black and white of an image of 32 bits: save it with 8 or 16 bits")
+        if image.mode.startswith("I") or image.mode == "F":
+            image = _in_bands(image, "L", _eight_bits)
         elif image.mode in _WITH_ALPHA or "transparency" in image.info:
-            layer = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+            image = _in_bands(image, "RGB", _on_white)
         mode = "L" if self._channels == 1 or image.mode in ("L", "1") else "RGB"
         return image if image.mode == mode else image.convert(mode)
 

@@ -12,8 +12,10 @@ import functools
 import math
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
+from .exchange import by_name
 from .refusals import Limits
 
 AtOnce = Callable[[str, Mapping[bytes, bytes], bytes, str], bytes | None]
@@ -29,7 +31,9 @@ _PLAIN = re.compile(
     rb"POST /(?:predict(?:/[^\s?%/]+)?|v2/models/[^\s?%/]+/infer) HTTP/1\.1\r\n"
     rb"(?i:(?!expect|transfer-encoding|upgrade|connection(?!: *keep-alive\r))[\w-]+:[^\r\n\0]*\r\n)+"
 )
+_SHORT = re.compile(rb"/predict[!\"$&->@-~]*")  # paths that are what they look like: without ? % or #, and in ASCII
 _LENGTH = re.compile(rb"\ncontent-length:[ \t]*(\d{0,9})(\r)?", re.IGNORECASE)
+_INVALID = "Invalid HTTP request received."
 _LATE = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _FULL = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n"
@@ -41,13 +45,14 @@ class _Limited(asyncio.Protocol):
     Uvicorn itself waits for ever for the second half of a head, and for a client that connects and says nothing; a
     thousand of them hold a thousand sockets. The time counts from the first byte of a request, or from the connection,
     and no further byte prolongs it. It waits for ever, too, for a client that does not read its answer; here the
-    connection ends when nothing was read for as long.
+    connection ends when nothing was read for as long, or it was the first of so many that memory would be full of them.
     """
 
     limits: Limits
     counted: Counted
     cycle: Any
     connections: set[Any]
+    unread: dict[_Limited, None]  # of all connections those whose answers wait to be read, in the order of time
     loop: asyncio.AbstractEventLoop
     transport: Any
     _timer: asyncio.TimerHandle | None = None
@@ -57,6 +62,7 @@ class _Limited(asyncio.Protocol):
     _is_over = False  # it was one too many
     _is_answered = False  # the short way, since data came
     _is_between = True  # the parser has seen the end of a request, and nothing of another one
+    _is_begun = False  # the parser has seen the head of a request, which has become the `cycle`
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -75,13 +81,16 @@ class _Limited(asyncio.Protocol):
             return
         if self._is_resting:
             self._is_resting, self._until = False, self.loop.time() + self.limits.deadline
-        super().data_received(data)
+        self._feed(data)
         is_answered, self._is_answered = self._is_answered, False
         if self._is_busy:  # also where one that came with it was answered at once
             self._is_resting, self._until = True, math.inf  # uvicorn counts from the answer
         elif is_answered:  # some of the next one may have come with it
             self._is_resting = self._is_between
             self._until = self.loop.time() + (KEPT if self._is_between else self.limits.deadline)
+
+    def _feed(self, data: bytes) -> None:
+        super().data_received(data)
 
     def _refuse(self, status: int, said: bytes, seconds: float = 0.0) -> None:
         self.transport.write(said)
@@ -91,11 +100,24 @@ class _Limited(asyncio.Protocol):
     def _is_busy(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
+    @property
+    def _is_told(self) -> bool:
+        """Whether the request that comes was answered already: it was refused by its head, and its body still comes."""
+        return self._is_begun and not self._is_busy
+
     def pause_writing(self) -> None:
         super().pause_writing()
+        self.unread[self] = None
         self._wait_for_reader(math.inf)
+        held = sum(each.transport.get_write_buffer_size() for each in self.unread)
+        while held > self.limits.together and len(self.unread) > 1:
+            first = next(iter(self.unread))
+            held -= first.transport.get_write_buffer_size()
+            del self.unread[first]
+            first.transport.abort()
 
     def resume_writing(self) -> None:
+        self.unread.pop(self, None)
         if self._unread is not None and not self.transport.is_closing():
             self._unread.cancel()
         super().resume_writing()
@@ -104,6 +126,7 @@ class _Limited(asyncio.Protocol):
         for timer in (self._timer, self._unread):
             if timer is not None:
                 timer.cancel()
+        self.unread.pop(self, None)
         super().connection_lost(exc)
 
     def _wait_for_reader(self, before: float) -> None:
@@ -123,7 +146,7 @@ class _Limited(asyncio.Protocol):
             self._timer = self.loop.call_later(min(left, self.limits.deadline), self._look)
             return
         if not self.transport.is_closing():
-            if not self._is_resting:
+            if not self._is_resting and not self._is_told:
                 self._refuse(408, _LATE, self.limits.deadline)
             self.transport.close()
         self._wait_for_reader(math.inf)  # what was written goes out first, if it is read
@@ -142,6 +165,7 @@ class _Short(_Limited):
     parser: Any
     url: bytes
     _unset_keepalive_if_required: Callable[[], None]
+    send_400_response: Callable[[str], None]
     _held: bytearray | None = None  # the body so far, of a request that may go the short way
     _quiet = 0  # bytes since a head began, or since a piece of a body
 
@@ -167,21 +191,56 @@ class _Short(_Limited):
         self.transport.write(type(self).refused())
         return True
 
+    def _feed(self, data: bytes) -> None:
+        """As uvicorn does it, but for requests that would rather speak another protocol (h2c, of some clients each).
+
+        What follows the head of such a one its parser takes for that protocol: the body is lost, or read as a request
+        of its own, whose answer goes to who asked for something else. So its head is parsed again, without the wish.
+        """
+        import httptools
+
+        self._unset_keepalive_if_required()
+        while True:
+            try:
+                return self.parser.feed_data(data)  # type: ignore[no-any-return]
+            except httptools.HttpParserUpgrade as wish:
+                if self.parser.get_method() == b"CONNECT":  # to be a tunnel
+                    return self.send_400_response(_INVALID)
+                data = self._head_without_upgrade() + data[wish.args[0] :]
+                self.parser = httptools.HttpRequestParser(self)
+                with suppress(AttributeError):  # of an older httptools; as uvicorn has it
+                    self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            except httptools.HttpParserError:
+                return self.send_400_response(_INVALID)
+
+    def _head_without_upgrade(self) -> bytes:
+        first = b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        lines = [b"%s: %s" % pair for pair in self.headers if pair[0] != b"upgrade"]
+        return b"\r\n".join([first, *lines, b"", b""])
+
     def on_message_begin(self) -> None:
-        self._quiet, self._is_between = 0, False
+        self._quiet, self._is_between, self._is_begun = 0, False, False
         super().on_message_begin()  # type: ignore[misc]
 
     def on_headers_complete(self) -> None:
         self._quiet = 0
+        if self.parser.should_upgrade():
+            return
         if self._may_be_short():
             self._held = bytearray()
         else:
-            super().on_headers_complete()  # type: ignore[misc]
+            self._begin()
+
+    def _begin(self) -> None:
+        super().on_headers_complete()  # type: ignore[misc]
+        self._is_begun = True
+        if self.expect_100_continue:  # refused, a client may leave the body out; its next request would be taken for it
+            self.cycle.keep_alive = False
 
     def _may_be_short(self) -> bool:
         if self._is_answered:  # one in a turn of the loop: others wait, too
             return False
-        if not self.url.startswith(b"/predict") or b"?" in self.url or b"%" in self.url or self.expect_100_continue:
+        if not _SHORT.fullmatch(self.url) or self.expect_100_continue:
             return False
         parser = self.parser
         if (
@@ -191,9 +250,9 @@ class _Short(_Limited):
             or parser.get_http_version() != "1.1"
         ):
             return False
-        if not parser.should_keep_alive() or parser.should_upgrade():
+        if not parser.should_keep_alive():
             return False
-        length = dict(self.headers).get(b"content-length", b"")
+        length = dict(self.headers).get(b"content-length", b"")  # the parser takes one alone
         return length.isdigit() and int(length) <= _SMALL
 
     def on_body(self, body: bytes) -> None:
@@ -204,11 +263,14 @@ class _Short(_Limited):
             self._held += body
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return None
         self._is_between = True
+        self._is_answered |= self._is_told  # the connection rests from here on
         if self._held is None:
             return super().on_message_complete()  # type: ignore[misc,no-any-return]
         client = self.client[0] if self.client else ""
-        said = type(self).at_once(self.url.decode("latin-1"), dict(self.headers), bytes(self._held), client)
+        said = type(self).at_once(self.url.decode("latin-1"), by_name(self.headers), bytes(self._held), client)
         if said is None:
             self._go_on()
             return super().on_message_complete()  # type: ignore[misc,no-any-return]
@@ -224,7 +286,7 @@ class _Short(_Limited):
     def _go_on(self) -> None:
         """Give uvicorn what is there so far."""
         held, self._held = bytes(self._held or b""), None
-        super().on_headers_complete()  # type: ignore[misc]
+        self._begin()
         if held:
             super().on_body(held)  # type: ignore[misc]
 
@@ -241,7 +303,7 @@ def protocol(
 ) -> type[asyncio.Protocol]:
     """The quicker one of uvicorn's HTTP protocols that is there, with our limits; by httptools with the short way."""
     base: Any
-    given: dict[str, Any] = {"limits": limits, "counted": staticmethod(counted)}
+    given: dict[str, Any] = {"limits": limits, "counted": staticmethod(counted), "unread": {}}
     try:
         from uvicorn.protocols.http import httptools_impl
 

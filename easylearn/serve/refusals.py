@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -43,6 +44,8 @@ class Limits:
             answers 503 at once.
         deadline: seconds in which header and body of a request must have come, however slowly the client sends.
         max_connections: to one worker at a time; one more is answered 503 and closed.
+        max_text: characters of a text, where the model does not cut long ones itself: it computes token by token, and
+            nobody can stop it.
 
     Raises:
         ArgumentError: one of them is no number above 0.
@@ -54,12 +57,18 @@ class Limits:
     max_wait: float = 1.0
     deadline: float = 30.0
     max_connections: int = 4000
+    max_text: int = 100_000
 
     def __post_init__(self) -> None:
-        for name in ("max_body", "max_items", "max_connections"):
+        for name in ("max_body", "max_items", "max_connections", "max_text"):
             check_whole(name, getattr(self, name))
         for name in ("max_pixels", "max_wait", "deadline"):
             check_number(name, getattr(self, name), "above 0")
+
+    @property
+    def together(self) -> int:
+        """Bytes of bodies that come, or of answers that are not read, which a worker holds at a time."""
+        return 50 * self.max_body
 
 
 def size_of(text: str) -> int:
@@ -89,7 +98,7 @@ def _measured(text: str, units: dict[str, Any], what: str) -> float:
 
 
 def parse_json(body: bytes) -> Any:
-    """The JSON of a request; refused where it is none, holds NaN or Infinity, or nests too deep.
+    """The JSON of a request; refused where it is none, holds NaN or Infinity or a key twice, or nests too deep.
 
     >>> parse_json(b'{"a": [1]}')
     {'a': [1]}
@@ -99,11 +108,10 @@ def parse_json(body: bytes) -> Any:
         raise RefusedError(400, f"the JSON holds {name}, which JSON does not know; leave the key out or write null")
 
     # In Python, where a thread lets others run: the parser itself lets nobody in between.
-    breathe: dict[str, Any] = {
-        "object_hook": lambda found: found, "parse_int": lambda text: int(text), "parse_float": lambda text: float(text)
-    }  # fmt: skip
+    breathe: dict[str, Any] = {"parse_int": lambda text: int(text), "parse_float": lambda text: float(text)}
     try:
-        return json.loads(body, parse_constant=constant, **(breathe if len(body) >= LONG else {}))
+        more = breathe if len(body) >= LONG else {}
+        return json.loads(body, parse_constant=constant, object_pairs_hook=_unique, **more)
     except UnicodeDecodeError as error:
         raise RefusedError(400, "the JSON is not in UTF-8") from error
     except RecursionError as error:
@@ -112,3 +120,12 @@ def parse_json(body: bytes) -> Any:
         if isinstance(error, RefusedError):
             raise
         raise RefusedError(400, f"this is not JSON: {error}") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; refused where it says two things of one key, of which others would take the other."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        name = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise RefusedError(400, f"the JSON has the key {name!r:.60} twice in an object")
+    return found

@@ -6,6 +6,7 @@ import hashlib
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError, EasyLearnWarning
-from .engine import Engine, Floats, Whole
+from .engine import Engine, Floats, Whole, not_served
+from .pixels import opened
 from .refusals import Limits, RefusedError
 
 _TAKEN: Mapping[str, tuple[type, ...]] = {
@@ -36,18 +38,21 @@ class TorchEngine(Engine):
         warnings.filterwarnings("ignore", category=EasyLearnWarning, module=re.escape(str(__package__)))
         self._predictor = load_predictor(path, device="cpu")
         preprocessor = self._predictor.preprocessor
-        if isinstance(preprocessor, ImagePreprocessor) and preprocessor.max_pixels > limits.max_pixels:
-            from dataclasses import replace
-
-            smaller = replace(preprocessor, max_pixels=int(limits.max_pixels), workers=0)
-            self._predictor = replace(self._predictor, preprocessor=smaller)
+        self._most = int(limits.max_pixels)
+        if isinstance(preprocessor, ImagePreprocessor):
+            self._most = min(preprocessor.max_pixels, self._most)
+            preprocessor = replace(preprocessor, max_pixels=self._most, workers=0)
+            self._predictor = replace(self._predictor, preprocessor=preprocessor)
         kind = "images" if isinstance(preprocessor, ImagePreprocessor) else preprocessor.kind
         if kind not in _TAKEN:
-            raise RefusedError(500, f"{path} is about {kind!r}; images, tables, texts and histories are served")
+            raise not_served(path, kind)
         version = hashlib.sha256(path.read_bytes()).hexdigest()
-        self._columns = preprocessor.columns if isinstance(preprocessor, TextPreprocessor) else None
         check = self._predictor.info.get("check")
         super().__init__(path, version, self._predictor.task.to_json(), kind, limits, check)
+        self._columns = None
+        if isinstance(preprocessor, TextPreprocessor):
+            self._columns = preprocessor.columns
+            self._cut(preprocessor.max_tokens)
 
     def prepare(self, item: Any) -> Any:
         """The item, if it is of the kind that the model takes; text is never taken for the name of a file."""
@@ -58,11 +63,23 @@ class TorchEngine(Engine):
             raise RefusedError(422, f"the model takes {self.items}, got {type(item).__name__}")
         if self.items == "text" and isinstance(item, Mapping) and self._columns is None:
             item = item.get("text", item)
+        self.refuse_long(item)
+        if self.items == "images":
+            with opened(item, self._most):  # the limits of its header, in the words of the other engine
+                pass
         try:
             self._predictor.preprocessor.read([item] if self.items == "histories" else item)  # [] is one, too
         except DataError as error:
             raise RefusedError(422, str(error)) from error
+        except UnicodeError as error:  # tables of texts have none of it, JSON has
+            raise RefusedError(422, f"{_broken([item])} holds half of a character") from error
         return item
+
+    @property
+    def columns(self) -> frozenset[str]:
+        if self.items == "table":
+            return frozenset(map(str, self._predictor.preprocessor.processor.names))  # type: ignore[attr-defined]
+        return frozenset(["text"] if self._columns is None else self._columns)
 
     def run(self, prepared: Sequence[Any]) -> Floats | list[npt.NDArray[Any]]:
         from ..task import BoxPredictions, Predictions
@@ -72,7 +89,7 @@ class TorchEngine(Engine):
             said = self._predictor.predict(items)
         except DataError as error:
             raise RefusedError(422, str(error)) from error
-        except UnicodeError as error:  # tables of texts have none of it, JSON has
+        except UnicodeError as error:
             raise RefusedError(422, f"{_broken(prepared)} holds half of a character") from error
         if isinstance(said, BoxPredictions):
             return said.placed
@@ -132,9 +149,7 @@ class TorchEngine(Engine):
 def _broken(items: Sequence[Any]) -> str:
     """Where some items have text that UTF-8 cannot hold; only in JSON it can be written."""
     named = (pair for item in items if isinstance(item, Mapping) for pair in item.items())
-    found = next(
-        (name for name, value in named if isinstance(value, str) and re.search("[\ud800-\udfff]", value)), None
-    )
+    found = next((n for n, value in named if any(re.search("[\ud800-\udfff]", str(x)) for x in (n, value))), None)
     return "the item" if found is None else f"column {found!r:.60}"
 
 

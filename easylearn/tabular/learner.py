@@ -36,7 +36,8 @@ DROP, LESS_DROP = 0.2, 0.1  # out of a network that starts as a linear model
 MANY_ROWS = 3000  # for training, from which the network over-fits less than dropout blurs numbers
 MOST_CODES = 500  # of all columns that are in it: the others are left to the network
 PENALTIES = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)  # of that model, times half the squared weights
-WD = 0.2  # for AdamW alone: others would make it a part of the gradient
+WD, LESS_WD = 0.2, 0.03  # for AdamW alone: others would make it a part of the gradient
+FAR_MORE_ROWS = 10_000  # for training, from which there is less of both: WD would shrink all weights in so many steps
 _KNOWN = "The data knows how many outputs there are."
 EmbSizes = Mapping[str, int] | Sequence[int | tuple[int, int]]
 
@@ -69,7 +70,8 @@ def tabular_learner(
     Args:
         data: the table.
         layers: sizes of the hidden layers.
-        members: how many networks share the hidden layers and are averaged (TabM-mini, arXiv 2410.24210).
+        members: how many networks, each drawn by itself, are trained together and averaged; eight take two to three
+            times as long as one.
         linear: start as the regularised linear model of the training rows, which the network then adds to; not where
             there is a `y_range`.
         emb_szs: lengths of the embeddings: a dictionary by column, for those that differ from `emb_size`'s rule; or a
@@ -78,12 +80,13 @@ def tabular_learner(
         num_emb_size: length of the vectors that stand for numbers beside the numbers themselves; 0 for none. See
             `NumberEmbeddings`.
         ps: dropout after each hidden layer: one number, or one per layer; None is 0 where it does not start linear, 0.1
-            for numbers from 3,000 training rows on, else 0.2.
+            for numbers from 3,000 training rows on, 0 from 10,000 on, else 0.2.
         y_range: (low, high), in the target's own units: a sigmoid keeps predicted numbers between them; "auto" takes
             the training targets' range and a tenth on both sides; None takes what the data says.
         use_bn: batch-norm in the hidden layers; continuous columns have one always.
         unknown_p: the fraction of the categories that training replaces by *unknown*, so that its embedding is learnt.
-        optimizer: None takes AdamW with a weight decay of 0.2 (`wd=None`); others have their own.
+        optimizer: None takes AdamW; others have their own weight decay.
+        wd: None is 0.2 for AdamW, or 0.03 where it starts linear and predicts numbers, from 10,000 training rows on.
 
     Returns:
         The learner. Its layer groups are embeddings, hidden, output.
@@ -109,7 +112,8 @@ def tabular_learner(
     if bias is not None:
         slope = last.slope(bias).repeat(members) if isinstance(last, SigmoidRange) else None
         begin_at(model.last, bias.repeat(members), slope)
-    learn = Learner(data, model, groups=model.layer_groups(), **with_decay(options, WD))
+    decay = LESS_WD if linear and data.task.predicts_numbers and n_rows >= FAR_MORE_ROWS else WD
+    learn = Learner(data, model, groups=model.layer_groups(), **with_decay(options, decay))
     if linear:
         start_linear(learn)
     return learn
@@ -175,9 +179,11 @@ def table_output(data: TabularData, conts: Tensor, last: nn.Module, members: int
 def suited_drop(n_rows: int, numbers: bool) -> float:
     """How much of each hidden layer is dropped, by the number of training rows, and whether `numbers` are predicted.
 
-    >>> suited_drop(500, True), suited_drop(50_000, True), suited_drop(50_000, False)
-    (0.2, 0.1, 0.2)
+    >>> suited_drop(500, True), suited_drop(5000, True), suited_drop(50_000, True), suited_drop(50_000, False)
+    (0.2, 0.1, 0.0, 0.2)
     """
+    if numbers and n_rows >= FAR_MORE_ROWS:
+        return 0.0
     return LESS_DROP if numbers and n_rows >= MANY_ROWS else DROP
 
 

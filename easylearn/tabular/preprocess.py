@@ -56,12 +56,7 @@ class TablePreprocessor(Preprocessor):
         encoded = self.processor.transform_row(given) if isinstance(given, Mapping) else None
         if encoded is not None:
             return Items(encoded, (str(first),), single=True)
-        frame = as_frame(given)
-        if not len(frame):
-            raise DataError("there are no rows to predict")
-        if frame is not given:
-            frame = frame.set_axis(range(first, first + len(frame)))  # messages then say the number that ids have
-        single = isinstance(given, Mapping) or getattr(given, "ndim", 0) == 1
+        frame, single = asked_frame(given, first)
         encoded = self.processor.transform(frame)
         if not single:
             self._warn_of_unknown(encoded.report)
@@ -139,6 +134,16 @@ class TablePreprocessor(Preprocessor):
         """See `Preprocessor.runtime_inputs`: codes and scaled numbers, as `processor.transform` makes them of rows."""
         about = {"cat_names": list(self.processor.cat_names), "cont_names": list(self.processor.cont_out_names)}
         return RuntimeInputs(("cats", "conts"), ({0: "batch"}, {0: "batch"}), about=about)
+
+
+def asked_frame(given: Any, first: int) -> tuple[pd.DataFrame, bool]:
+    """The rows to predict, by the numbers from `first` on where no index names them, and whether it is a single row."""
+    frame = as_frame(given)
+    if not len(frame):
+        raise DataError("there are no rows to predict")
+    if frame is not given:
+        frame = frame.set_axis(range(first, first + len(frame)))  # messages then say the number that ids have
+    return frame, isinstance(given, Mapping) or getattr(given, "ndim", 0) == 1
 
 
 def as_frame(items: Any) -> pd.DataFrame:

@@ -309,8 +309,8 @@ class Task(ABC):
         >>> round(total.result()["accuracy"], 4)
         0.6667
         """
-        if self.loss_fn is None and all(m.per_item is not None for m in self.metrics):
-            return Means(self.item_losses, self.metrics, self.activate)
+        if (self.loss_fn is None or self.of_pixels) and all(m.per_item is not None for m in self.metrics):
+            return Means(self.item_losses, self.metrics, self.activate, is_large=self.of_pixels)
         return Pool(self.loss, self.metrics, self.activate, device)
 
     def with_metrics(self, chosen: Sequence[Metric | Callable[..., Any]]) -> Task:

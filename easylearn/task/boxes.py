@@ -81,7 +81,7 @@ class Boxes(Task):
     def averaged(self, outputs: Sequence[Tensor], probs: Tensor) -> Tensor:
         """See `Task.averaged`: the boxes of the mean of the maps; of found boxes the best of all views."""
         if outputs[0].ndim == 4:
-            return self.activate(torch.stack([*outputs]).mean(0))
+            return probs[0] if len(outputs) == 1 else self.activate(torch.stack([*outputs]).mean(0))
         every = torch.cat([*probs], 1)
         return torch.cat([self._best(some) for some in _pieces(every, every.shape[1])])
 

@@ -14,7 +14,6 @@ from ..colours import AB_SCALE, psnr, wanted_of
 from ..errors import ArgumentError, DataError
 from ..lab import coloured
 from ..metrics import Metric
-from .accumulate import Accumulator, Means
 from .base import Task
 from .mask_predictions import placed
 from .predictions import Prediction
@@ -107,12 +106,6 @@ class ImageTask(Task):
             for a in range(0, len(logits), _AT_ONCE)
         ]
         return torch.cat(some) if some else logits.new_zeros(0)
-
-    def accumulator(self, device: torch.device | None = None) -> Accumulator:
-        """See `Task.accumulator`: sums alone, where metrics allow it."""
-        if all(m.per_item is not None for m in self.metrics):
-            return Means(self.item_losses, self.metrics, self.activate, is_large=True)
-        return super().accumulator(device)
 
     def activate(self, logits: Tensor) -> Tensor:
         return logits * self.scale if self.names == COLOUR else logits.clamp(0, 1)

@@ -24,7 +24,6 @@ from ..mask_metrics import (
     recall_of,
 )
 from ..metrics import Metric
-from .accumulate import Accumulator, Means
 from .base import Task
 from .mask_predictions import MaskPrediction, MaskPredictions
 from .names import as_names
@@ -83,12 +82,6 @@ class Masks(Task):
         size = int(target.shape[-2]), int(target.shape[-1])
         some = [Task.item_losses(self, logits[rows], target[rows]) for rows in few_at_a_time(logits, size)]
         return torch.cat(some) if some else logits.new_zeros(0)
-
-    def accumulator(self, device: torch.device | None = None) -> Accumulator:
-        """See `Task.accumulator`: sums alone, and each item's loss by itself, where metrics allow it."""
-        if all(m.per_item is not None for m in self.metrics):
-            return Means(self.item_losses, self.metrics, self.activate, is_large=True)
-        return super().accumulator(device)
 
     def activate(self, logits: Tensor) -> Tensor:
         return logits.softmax(-3)

@@ -17,6 +17,7 @@ from torch import Tensor
 from ..errors import ArgumentError, DataError, short
 from ..placement import Placement
 from .base import Task
+from .gathered import by_pieces, stacked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -222,6 +223,17 @@ def decoded(task: Task, probs: Tensor, places: Sequence[Placement] | None) -> li
     return [task.decode(place.inside(row)[None])[0] for row, place in zip(probs, places, strict=True)]
 
 
+def averaged(task: Task, outputs: Sequence[Tensor], probs: Tensor) -> Tensor:
+    """What several views or models say together, (n, ...), by pieces where that is much; see `Task.averaged`."""
+    if len(outputs) == 1:
+        return task.averaged(outputs, probs)
+
+    def of_some(said: Tensor, *some: Tensor) -> Tensor:
+        return task.averaged(some, said.transpose(0, 1))
+
+    return by_pieces(of_some, probs.transpose(0, 1), *outputs)
+
+
 def _is_loop() -> bool:
     """Whether whoever called our caller does so by `for`, and not by unpacking, `list` or `tuple`.
 
@@ -263,7 +275,8 @@ def average_predictions(*predictions: Predictions) -> Predictions:
                 f"predictions 1 and {number} are of the same images at different sizes, {first.places[0].frame} and "
                 f"{other.places[0].frame}, or laid out otherwise: their pixels are not the same"
             )
-    each = [p.probs for p in predictions]
-    probs = first.task.averaged(each, torch.stack(each))
-    views = torch.cat([p.views for p in predictions])
+    stack = views = stacked(p.probs for p in predictions)
+    if any(len(p.views) > 1 for p in predictions):
+        views = stacked(view for p in predictions for view in p.views)
+    probs = averaged(first.task, list(stack), stack)
     return Predictions.of(first.task, probs, first.ids, first.targets, views, first.places)

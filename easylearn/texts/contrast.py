@@ -80,8 +80,9 @@ def contrast(learn: Learner, epochs: int = 1, *, lr: float = RATE) -> Record:
     """Adapt the encoder of texts to the classes, then give it a new head: SetFit's step (arXiv 2209.11055).
 
     Of a batch of 16 texts all 120 pairs are compared, so that each text passes the encoder once for 15 pairs. An epoch
-    shows each text once, few texts several times, up to 40 batches. Without a validation on the way, which would cost
-    more than the training.
+    shows each text once, few texts several times, up to 40 batches; of a text of several windows as many tokens as one
+    has, a quarter of its beginning and the rest of its end. Without a validation on the way, which would cost more than
+    the training.
 
     Args:
         learn: of `text_classifier_learner(data, body=...)`, with one class per text.
@@ -102,7 +103,7 @@ def contrast(learn: Learner, epochs: int = 1, *, lr: float = RATE) -> Record:
     if not learn.task.is_exclusive:
         raise ArgumentError(f"contrast compares texts of the same class with others, and this is {learn.task}")
     precompute = learn.precompute
-    texts = data.training_only(BATCH)
+    texts = data.training_only(BATCH, model.body.window)
     repeats = -(-STEPS // max(len(texts.loader("train", training=True)), 1))
     own = Learner(
         texts, model, strategy=learn.strategy, seed=learn.seed, callbacks=[_PairLoss()], metrics=[],

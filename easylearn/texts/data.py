@@ -415,11 +415,11 @@ class TextData(_Texts):
         how = replace(how, max_tokens=most)
         return TextData(self.task, splits, how, batch_size=self.batch_size, weights=self._weights)
 
-    def training_only(self, batch_size: int) -> TextData:
-        """The training split alone, in batches of another `batch_size`."""
-        return TextData(
-            self.task, {"train": self._split("train")}, self.preprocessor, batch_size=batch_size, weights=self._weights
-        )
+    def training_only(self, batch_size: int, max_tokens: int) -> TextData:
+        """The training split alone, in batches of another `batch_size`, of texts that are cut to `max_tokens`."""
+        how = self.preprocessor
+        how = replace(how, max_tokens=min(how.max_tokens or max_tokens, max_tokens))
+        return TextData(self.task, {"train": self._split("train")}, how, batch_size=batch_size, weights=self._weights)
 
     def item_keys(self, split: SplitName, positions: Sequence[int] | None = None) -> Sequence[str]:
         """What each document is: its tokens, and what becomes of them."""

@@ -338,6 +338,9 @@ class SubwordTokenizer(Tokenizer):
     @functools.cached_property
     def closed(self) -> tuple[str, ...]:
         """All tokens, in the order of their numbers."""
+        return self._all_tokens()
+
+    def _all_tokens(self) -> tuple[str, ...]:
         by_id = sorted((i, t) for t, i in self._rust.get_vocab().items())
         if [i for i, _ in by_id] != list(range(len(by_id))):
             raise StateError("the numbers of this tokenizer's tokens have gaps; train it anew")
@@ -397,9 +400,8 @@ class PretrainedTokenizer(SubwordTokenizer):
         end = self.closed[self._end]
         return super().join([t for t in tokens if t != end])
 
-    @functools.cached_property
-    def closed(self) -> tuple[str, ...]:
-        return tuple(self._ours.get(t, t) for t in super().closed)
+    def _all_tokens(self) -> tuple[str, ...]:
+        return tuple(self._ours.get(t, t) for t in super()._all_tokens())
 
     def state_dict(self) -> dict[str, Any]:
         return {"kind": "pretrained", "version": VERSION, "model": self._rust.to_str(), "prefix": self.prefix}

@@ -1,9 +1,9 @@
-"""word_model: counts the words of texts, and learns from texts without labels which of them are alike."""
+"""word_model: counts the words of texts, and learns from texts without labels which of them are alike, or what of."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from .sources import Documents, is_frame
 PAIRS = (1, 2)  # words, and pairs of neighbours
 C = 10.0  # inverse strength of the penalty, for rows of length 1 to 1.4
 DIRECTIONS = 100  # and at most one for 20 texts
+NAMED = 0.8  # of the texts without labels that something was said of, those it is said of the most surely
 LEAST = 8  # texts that have a word or pair, without which it has no part in the directions; of few texts a 500th
 
 
@@ -30,7 +31,8 @@ class WordModel:
     Args:
         data: what it learnt from.
         words: TF-IDF of words and pairs in the labelled texts, of scikit-learn.
-        directions: how a text lies among the texts without labels; None where there were none.
+        directions: how a text lies among the texts without labels, or what these say of its words; None where there
+            were none.
         regression: on both side by side.
     """
 
@@ -73,24 +75,32 @@ class WordModel:
 
 
 @strict({"unlabeled": "unlabelled", "texts": "unlabelled"})
-def word_model(data: Data[Any], unlabelled: Sequence[str] | WordModel = ()) -> WordModel:
+def word_model(
+    data: Data[Any], unlabelled: Sequence[str] | WordModel = (), *, said: Predictions | None = None
+) -> WordModel:
     """TF-IDF and logistic regression, told by texts without labels which words go together; goes beside an encoder.
 
     The texts without labels give directions in the space of words, the first singular vectors of their TF-IDF (latent
     semantic analysis, doi 10.1002/(SICI)1097-4571(199009)41:6<391::AID-ASI1>3.0.CO;2-9), so that what is learnt of one
     word holds for others that come with it. The regression sees the words and the place along the directions.
 
+    Or another model has `said` what the texts without labels are: a regression on their words learns from that what
+    each word says, and what it says of a text is the direction. The texts may then be of another kind, and longer.
+
     Args:
         data: `TextData`, as `learn.data` is, with one class each; how it is split into tokens makes no difference. Its
             `weights` say how much each training text counts.
         unlabelled: texts of the same kind, the more the better: some thousand and more. Or another `word_model`, whose
             directions are taken.
+        said: of the texts without labels, by a learner of the same classes: `learn.predict(unlabelled)`. Of each class
+            the same number is taken.
 
     Returns:
         The model. `average_predictions(learn.predict(texts), words.predict(texts))` is its mean with a learner.
 
     Raises:
-        ArgumentError: the texts have several labels or numbers, or those without labels are no list.
+        ArgumentError: the texts have several labels or numbers, those without labels are no list, or `said` is not of
+            them.
         DataError: the texts are too many to have been kept, have no words, or one is no text.
 
     >>> data = TextData.from_lists(["a good film", "a bad film"] * 5, ["pos", "neg"] * 5, valid=[0, 1], progress=False)
@@ -115,33 +125,48 @@ def word_model(data: Data[Any], unlabelled: Sequence[str] | WordModel = ()) -> W
         words.fit(texts)
     except ValueError as error:
         raise DataError(f"no training text has a word of two letters or more: {error}") from error
-    directions = unlabelled.directions if isinstance(unlabelled, WordModel) else _directions(unlabelled)
+    if said is not None:
+        directions = _said_of_words(_listed(unlabelled), said, data.task, texts)
+    elif isinstance(unlabelled, WordModel):
+        directions = unlabelled.directions
+    else:
+        directions = _directions(_listed(unlabelled))
     regression = LogisticRegression(C=C, max_iter=1000)
     return WordModel(data, words, directions, regression.fit(_inputs(words, directions, texts), answers, share))
 
 
-def _directions(texts: Iterable[str]) -> Any:
-    """The first singular vectors of the texts' words; None where there are no texts."""
+def _listed(texts: Any) -> list[str]:
+    """Texts without labels as a list."""
     if is_frame(texts) or isinstance(texts, str | Mapping) or not isinstance(texts, Iterable):
         raise ArgumentError(
             "unlabelled must be a list of texts, such as df['text'], or another word_model; got a "
             f"{type(texts).__name__}"
         )
     given = list(texts)
+    return list(Documents.from_list(given, where="unlabelled")) if given else []
+
+
+def _counted(texts: Sequence[str]) -> tuple[Any, Any]:
+    """TF-IDF of what several texts share, and the rows that it makes of them."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    least = min(LEAST, 1 + len(texts) // 500)
+    counts = TfidfVectorizer(ngram_range=PAIRS, sublinear_tf=True, min_df=least, dtype=np.float32)
+    try:
+        return counts, counts.fit_transform(texts)
+    except ValueError as error:
+        raise DataError(f"the {len(texts):,} texts without labels share no words: {error}") from error
+
+
+def _directions(given: Sequence[str]) -> Any:
+    """The first singular vectors of the texts' words; None where there are no texts."""
     if not given:
         return None
     from sklearn.decomposition import TruncatedSVD
-    from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import Normalizer
 
-    given = list(Documents.from_list(given, where="unlabelled"))
-    least = min(LEAST, 1 + len(given) // 500)
-    counts = TfidfVectorizer(ngram_range=PAIRS, sublinear_tf=True, min_df=least, dtype=np.float32)
-    try:
-        found = counts.fit_transform(given)
-    except ValueError as error:
-        raise DataError(f"the {len(given):,} texts without labels share no words: {error}") from error
+    counts, found = _counted(given)
     if found.shape[1] < 2:
         raise DataError(f"the {len(given):,} texts without labels share one word alone, which tells of no others")
     svd = TruncatedSVD(min(DIRECTIONS, 1 + len(given) // 20, found.shape[1]), n_iter=2, random_state=0)
@@ -150,8 +175,41 @@ def _directions(texts: Iterable[str]) -> Any:
     return make_pipeline(counts, svd, Normalizer())
 
 
+@dataclass(frozen=True, eq=False)
+class _WordsSay:
+    """What words say by a regression, a column for each class or one for two, so that training texts spread by 1."""
+
+    counts: Any
+    regression: Any
+    spread: float = 1.0
+
+    def transform(self, texts: Sequence[str]) -> Any:
+        found = self.regression.decision_function(self.counts.transform(texts))
+        return (found[:, None] if found.ndim == 1 else found) / self.spread
+
+
+def _said_of_words(given: Sequence[str], said: Any, task: ExclusiveTask, train: Sequence[str]) -> _WordsSay:
+    """What the words of `given` say, if what was `said` of these is right; `train` are the labelled texts."""
+    if not isinstance(said, Predictions) or len(said.probs) != len(given) or not given:
+        kind = f"of {len(said.probs):,}" if isinstance(said, Predictions) else f"a {type(said).__name__}"
+        raise ArgumentError(
+            f"said must be learn.predict(unlabelled), of each of the {len(given):,} texts without labels; got {kind}"
+        )
+    if difference := task.same_as(said.task):
+        raise ArgumentError(f"said is of other classes than the data: {difference}")
+    from sklearn.linear_model import LogisticRegression
+
+    each = max(int(NAMED * len(given) / task.n_out), 1)
+    surest = said.probs.argsort(dim=0, descending=True, stable=True)[:each]
+    counts, found = _counted(given)
+    regression = LogisticRegression(C=C, max_iter=1000)
+    regression.fit(found[surest.T.flatten().numpy()], np.repeat(np.arange(task.n_out), each))
+    says = _WordsSay(counts, regression)
+    return replace(says, spread=float(says.transform(train).std()) or 1.0)
+
+
 def _inputs(words: Any, directions: Any, texts: Sequence[str]) -> Any:
-    """A row for each text: TF-IDF, of the length 1, and the place along the directions, of the length 1."""
+    """A row for each text: TF-IDF, of the length 1, and the place along the directions, of a length about 1."""
     own = words.transform(texts)
     if directions is None:
         return own

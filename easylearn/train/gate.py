@@ -34,8 +34,9 @@ class Gate:
     @contextmanager
     def fit(self) -> Iterator[None]:
         """A fit of this thread, whose steps are turns; a StateError while another thread is training the model."""
-        me, outer = threading.get_ident(), self._fitting
+        me = threading.get_ident()
         with self._turn:
+            outer = self._fitting
             if outer not in (None, me):
                 raise StateError(
                     "this learner is being trained by another thread; wait for that fit to end, or use a learner of "

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
-from typing import NamedTuple
+from statistics import NormalDist
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,8 @@ _PENALTIES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # times half the squared weights, f
 _TOLERANCE = 1e-5
 ENOUGH = 100  # items held back, of fewer nothing is said
 LEAST_GAIN = 0.01  # of a constant's loss: features without meaning stayed below in 11 of 11 trials (docs/log.md)
+LEAST_ORDER = 0.2  # of a name by itself: 0 is no order, 1 that of the answers; of two answers, an area of 0.6
+CHANCE = 0.01  # that features without meaning seem to tell one of all names
 _FOLDS = 5
 _FEW = 500  # items, up to which each fold is held back in turn
 _EXACT = 640  # features, up to which ridge regression in closed form is as quick
@@ -55,10 +58,11 @@ def is_fresh(head: nn.Module) -> bool:
     )
 
 
-def start_head(context: RunContext, store: FeatureStore, seed: int, stored: bool, solve: bool = True) -> bool:
+def start_head(context: RunContext, store: FeatureStore, seed: int, stored: bool, solve: bool = True) -> Tensor | None:
     """Let a fresh head on a frozen body begin from the features of the training items; leave any other as it is.
 
-    Of several branches those whose features say nothing are left out of what is put together.
+    Of several branches those whose features say nothing are left out of what is put together; one that tells some of
+    many names alone has a share in these.
 
     A head that has begun so is fresh no more, also where `set_data` then brings other items or a larger size: what was
     trained since is not thrown away. It is trained on, and its batch-norm follows the new features.
@@ -71,20 +75,20 @@ def start_head(context: RunContext, store: FeatureStore, seed: int, stored: bool
         solve: find the weights, too; else only how the features are scaled.
 
     Returns:
-        False where the features say nothing; see `Solved`.
+        Which names the features tell, (n_out,), see `Solved`; None where nobody knows.
     """
     if isinstance(context.model, Branched):
-        says = {id(one.model): start_head(one, store, seed, stored, solve) for one in branches_of(context)}
-        context.model.leave_out([n for n, one in context.model.branches.items() if not says.get(id(one), True)])
-        return True
+        by_model = {id(one.model): start_head(one, store, seed, stored, solve) for one in branches_of(context)}
+        _share_out(context.model, context.task, {n: by_model.get(id(m)) for n, m in context.model.branches.items()})
+        return None
     model, data, strategy = context.model, context.data, context.strategy
     if any(map(is_sharded, model.parameters())):
-        return True  # FSDP2 gathers weights for the whole model alone, and not for its body by itself
+        return None  # FSDP2 gathers weights for the whole model alone, and not for its body by itself
     if not isinstance(model, BodyHead) or not is_fresh(model.head) or any(g.trainable for g in context.groups[:-1]):
-        return True
+        return None
     items = data.loader("train")
     if not stored and not (isinstance(items, ItemLoader) and items.n_items <= MOST_ITEMS):
-        return True
+        return None
     loader = store.loader(model, data, "train", strategy, shuffle=True)
     found: list[tuple[Tensor, Tensor, Tensor]] = []
     with closing(loader.batches(strategy.device, seed)) as batches:
@@ -95,12 +99,21 @@ def start_head(context: RunContext, store: FeatureStore, seed: int, stored: bool
                 break
     features, target, index = (torch.cat(column) for column in zip(*found, strict=True))
     if not features.isfinite().all():
-        return True  # training says which loss is no number
+        return None  # training says which loss is no number
     with strategy.gate.training():
         scale_features(model.head, features)
         if solve and len(features) > 1:
             return solve_head(model.head, context.task, features, target, index, seed)
-    return True
+    return None
+
+
+def _share_out(model: Branched, task: Task, told: Mapping[str, Tensor | None]) -> None:
+    """Give branches shares by the names that each of them tells; None where nobody knows."""
+    known = {name: names for name, names in told.items() if names is not None}
+    for name, names in known.items() if not task.is_exclusive else ():  # one logit of several that add up to 1 is none
+        if names.any() and not names.all():
+            model.share_in(name, names)
+    model.leave_out([name for name, names in known.items() if not names.any()])
 
 
 @contextmanager
@@ -148,8 +161,10 @@ def scale_features(head: nn.Module, features: Tensor) -> None:
         norm.num_batches_tracked += 1
 
 
-def solve_head(head: nn.Module, task: Task, features: Tensor, target: Tensor, index: Tensor, seed: int) -> bool:
-    """Give a linear head, its features scaled, the weights that `solve_linear` finds; False where they say nothing.
+def solve_head(
+    head: nn.Module, task: Task, features: Tensor, target: Tensor, index: Tensor, seed: int
+) -> Tensor | None:
+    """Give a linear head, its features scaled, the weights that `solve_linear` finds, and say which names they tell.
 
     Args:
         head: see `is_fresh`.
@@ -166,19 +181,26 @@ def solve_head(head: nn.Module, task: Task, features: Tensor, target: Tensor, in
         with torch.no_grad():
             linear.weight.copy_(solved.weight)
             linear.bias.copy_(solved.bias)
-    return solved is None or solved.says
+    return None if solved is None else solved.told
 
 
 class Solved(NamedTuple):
-    """A linear model: weights (n_out, c), bias (n_out,), and whether it says anything of items held back.
+    """A linear model: weights (n_out, c), bias (n_out,), and which names it tells of items held back, (n_out,).
 
-    It says nothing where it surely, by two standard errors, lowers a constant's loss by less than `LEAST_GAIN`; this is
-    not asked of fewer items than `ENOUGH`.
+    It tells all, unless it surely, with 95 %, lowers a constant's loss by less than `LEAST_GAIN`; then those that it
+    tells each by itself, see `_names_told`. This is not asked of fewer items than `ENOUGH`, and of names by themselves
+    only where one fifth has so many: outputs for items that are held back in turn know each other's answers, and look
+    surer than they are.
     """
 
     weight: Tensor
     bias: Tensor
-    says: bool
+    told: Tensor
+
+    @property
+    def says(self) -> bool:
+        """Whether it says anything."""
+        return bool(self.told.any())
 
 
 def solve_linear(
@@ -211,14 +233,14 @@ def solve_linear(
         x = rows.T.contiguous()
     penalties = penalties or _PENALTIES
     try:
+        draws = keyed.uniform(index.cpu().numpy(), 1, seed, "held")[:, 0]
         if task.is_squared and task.loss_fn is None and x.shape[1] <= _EXACT:
-            found = _ridge(x, task.compared(x.new_zeros(len(x), task.n_out), target)[1], index, penalties)
+            found = _ridge(x, task.compared(x.new_zeros(len(x), task.n_out), target)[1], index, draws, penalties)
         else:
-            draws = keyed.uniform(index.cpu().numpy(), 1, seed, "held")[:, 0]
-            penalty, says = _best_penalty(task, x, target, draws, bias, penalties)
+            penalty, told = _best_penalty(task, x, target, draws, bias, penalties)
             fitting = _Fitting(task, x, bias)
             fitting.fit(x, target, penalty, 2 * _STEPS)
-            found = Solved(fitting.weight.detach(), fitting.bias.detach(), says)
+            found = Solved(fitting.weight.detach(), fitting.bias.detach(), told)
     except FloatingPointError:
         return None
     weight = found.weight if directions is None else found.weight @ directions.T
@@ -226,7 +248,9 @@ def solve_linear(
 
 
 @torch.no_grad()
-def _ridge(x: Tensor, target: Tensor, index: Tensor, penalties: Sequence[float]) -> Solved:
+def _ridge(
+    x: Tensor, target: Tensor, index: Tensor, draws: npt.NDArray[np.float64], penalties: Sequence[float]
+) -> Solved:
     """Weights and bias of least squares with the penalty that does best on items left out, one by one, in closed form.
 
     An item that comes several times is left out as a whole. Penalties are two in each power of ten of those given.
@@ -249,15 +273,20 @@ def _ridge(x: Tensor, target: Tensor, index: Tensor, penalties: Sequence[float])
         by: Tensor = 1 / (values.clamp_min(0) + penalty * y.shape[1] / 2)
         return by.unsqueeze(1)
 
-    def losses(penalty: float) -> Tensor:  # of items left out, times their share
+    def off(penalty: float) -> Tensor:  # of items left out, times the root of their share
         leverage = squares @ shrunk(penalty) + share
-        off: Tensor = (y - turned @ (along * shrunk(penalty))) / (1 - leverage).clamp_min(1e-9)
-        return off.square().sum(1)
+        by: Tensor = (y - turned @ (along * shrunk(penalty))) / (1 - leverage).clamp_min(1e-9)
+        return by
 
-    best = min(penalties, key=lambda penalty: float(losses(penalty).sum()))
-    constant = y.square().sum(1) / share[:, 0]
+    best = min(penalties, key=lambda penalty: float(off(penalty).square().sum()))
+    wrong, constant = (t.square().sum(1) / share[:, 0] for t in (off(best), y / (1 - share)))
+    told = torch.full((y.shape[1],), _is_better(constant, wrong))
+    if not told.any() and (held := torch.from_numpy(draws[first] * _FOLDS < 1)).sum() >= ENOUGH:
+        rest, of_rest = wide[~held], y[~held]
+        gram = rest.T @ rest + torch.eye(rest.shape[1]) * best * y.shape[1] / 2
+        told = _names_told(wide[held] / share[held].sqrt() @ torch.linalg.solve(gram, rest.T @ of_rest), y[held])
     weight = (vectors @ (along * shrunk(best))).T
-    solved = Solved(weight.to(x), (mean_y - weight @ mean).to(x), _is_better(constant, losses(best) / share[:, 0]))
+    solved = Solved(weight.to(x), (mean_y - weight @ mean).to(x), told)
     if not (solved.weight.isfinite().all() and solved.bias.isfinite().all()):
         raise FloatingPointError
     return solved
@@ -265,8 +294,8 @@ def _ridge(x: Tensor, target: Tensor, index: Tensor, penalties: Sequence[float])
 
 def _best_penalty(
     task: Task, x: Tensor, target: Tensor, draws: npt.NDArray[np.float64], bias: Tensor, penalties: Sequence[float]
-) -> tuple[float, bool]:
-    """The penalty that does best on items held back: a fifth, or of few items each fifth in turn; see `Solved.says`."""
+) -> tuple[float, Tensor]:
+    """The penalty that does best on items held back: a fifth, or of few items each fifth in turn; and `Solved.told`."""
     folds = range(_FOLDS if len(x) <= _FEW else 1)
     parts = [torch.from_numpy((draws * _FOLDS).astype(int) == fold) for fold in folds]
     parts = [held for held in parts if held.any() and not held.all()]
@@ -282,22 +311,66 @@ def _best_penalty(
         if not loss < best:
             break
         best, penalty, said = loss, candidate, outputs
+    constants = []
+    for held, of_target, _ in rounds if said else ():  # what knows nothing of an item does not know its answer, too
+        fitting = _Fitting(task, x[:, :0], bias)
+        fitting.fit(x[~held, :0], target[~of_target], 0.0, _STEPS)
+        constants.append(fitting.outputs(x[held, :0]))
     answers = [target[of_target] for _, of_target, _ in rounds]
-    return penalty, not said or _says(task, torch.cat(said), torch.cat(answers), bias)
+    if not said:
+        return penalty, torch.ones(len(bias), dtype=torch.bool)
+    alone = len(rounds) == 1 and len(said[0]) >= ENOUGH
+    return penalty, _told(task, torch.cat(constants), torch.cat(said), torch.cat(answers), alone)
 
 
-def _says(task: Task, outputs: Tensor, target: Tensor, bias: Tensor) -> bool:
-    """Whether outputs for items that were held back may be better than a constant's; see `Solved`."""
-    if task.loss_fn is not None:
-        return True
-    return _is_better(task.item_losses(bias.detach().expand_as(outputs), target), task.item_losses(outputs, target))
+def _told(task: Task, constant: Tensor, outputs: Tensor, target: Tensor, alone: bool) -> Tensor:
+    """Which names outputs for items that were held back tell better than a constant's: all, or some by themselves."""
+    every = torch.ones(constant.shape[1], dtype=torch.bool)
+    if task.loss_fn is not None or _is_better(*(task.item_losses(o, target) for o in (constant, outputs))):
+        return every
+    if not alone:
+        return ~every
+    outputs, constant, target = outputs.cpu().double(), constant.cpu().double(), target.cpu()
+    if task.predicts_numbers:
+        return _names_told(outputs - constant, task.compared(outputs, target)[1].reshape(outputs.shape))
+    if not (task.is_exclusive or task.is_multi):
+        return ~every
+    return _names_told(task.activate(outputs) / task.activate(constant), task.soft_target(target))
 
 
 def _is_better(constant: Tensor, losses: Tensor) -> bool:
     """Whether losses of items held back may be lower than a constant's; see `Solved`."""
     constant, losses = constant.cpu().double(), losses.cpu().double()
     gain = constant - losses
-    return len(gain) < ENOUGH or bool(gain.mean() + 2 * gain.std() / len(gain) ** 0.5 > LEAST_GAIN * constant.mean())
+    most = gain.mean() + 1.64 * gain.std() / len(gain) ** 0.5
+    return len(gain) < ENOUGH or bool(most > LEAST_GAIN * constant.mean())
+
+
+def _names_told(said: Tensor, answers: Tensor) -> Tensor:
+    """Which names, (k,), what features say of items that were held back tells, rare as they may be.
+
+    It has to be in the order of the answers, by `LEAST_ORDER` of what is possible, and by so much that chance, with so
+    many names and penalties, leads to it in a share of `CHANCE` of all cases. Ranks are compared, for which that is
+    known whatever the values are, however few items have the name, and however much a penalty for all shrinks this one.
+
+    Args:
+        said: beyond what a constant says, (n, k).
+        answers: of each item and name, (n, k).
+    """
+    sure = NormalDist().inv_cdf(1 - CHANCE / answers.shape[1] / len(_PENALTIES)) / max(1, len(said) - 1) ** 0.5
+    told = []
+    for a, b in zip(*(map(_ranks, t.cpu().numpy().T) for t in (said, answers)), strict=True):
+        order, own = a @ b, ((a @ a) * (b @ b)) ** 0.5
+        told.append(bool(order > max(sure * own, LEAST_ORDER * (np.sort(a) @ np.sort(b)))))
+    return torch.tensor(told)
+
+
+def _ranks(column: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """The rank of each value, less the mean of all; equal ones have the mean of theirs (Spearman 1904)."""
+    _, at, counts = np.unique(column, return_inverse=True, return_counts=True)
+    ranks = (counts.cumsum() - counts / 2)[at]
+    centred: npt.NDArray[np.float64] = ranks - ranks.mean()
+    return centred
 
 
 class _Fitting:
@@ -319,10 +392,13 @@ class _Fitting:
             line_search_fn="strong_wolfe",
         )
 
+        # A loss that is the mean of many names would be too small for what counts as no change.
+        names = 1 if self.task.is_exclusive else len(self.bias)
+
         def closure() -> float:
             optimizer.zero_grad()
             logits = nn.functional.linear(x, self.weight, self.bias)
-            loss = self.task.loss(logits, target) + 0.5 * penalty * self.weight.square().sum()
+            loss = names * (self.task.loss(logits, target) + 0.5 * penalty * self.weight.square().sum())
             if not loss.isfinite():
                 raise FloatingPointError
             loss.backward()  # type: ignore[no-untyped-call]

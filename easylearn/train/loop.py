@@ -13,7 +13,7 @@ from ..device import kept_memory, prepare
 from .callback import Callback, Hook, Hooks, call
 from .distributed import Lanes, hooks_of
 from .fitting import REFUSED, check_gradient, check_outputs, explain
-from .predict import evaluate
+from .predict import evaluate_alike
 from .record import Record
 from .state import Pause, Run
 
@@ -67,7 +67,7 @@ def one_epoch(run: Run, hooks: Hooks) -> None:
     run.metrics = {}
     if run.stop_reason is None and run.valid_loader is not None:
         _in_turn(run, *hooks.validate_begin)
-        run.metrics = evaluate(run.model, run.valid_loader, run.task, run.strategy)
+        run.metrics = evaluate_alike(run.model, run.valid_loader, run.task, run.strategy)
         _in_turn(run, *hooks.validate_end)
     run.record.end_epoch(run.life_epoch, run.metrics)
     _in_turn(run, *hooks.epoch_end)

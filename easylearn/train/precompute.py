@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,7 @@ from ..data.claims import byte_of, claims_in
 from ..data.order import Batch, Indices, ItemLoader, Loader, Order, Shard, Subset, TensorSource
 from ..device import kept_memory
 from ..errors import DataError, EasyLearnError, EasyLearnWarning
-from ..files import cache_dir, digest
+from ..files import cache_dir, cache_limit, digest
 from ..nn.body_head import BodyHead
 from ..nn.branched import Branched, stored_branches
 from .callbacks.progress import shows_bars
@@ -33,7 +33,8 @@ _PLAIN = (bool, int, float, str, tuple, type(None))  # strides, kernel sizes, ep
 FEATURE_PATIENCE = 600.0  # seconds that a process waits for another that lives, and computes a batch that both want
 
 LIMIT_BYTES = 10 * 2**30
-"""Above this the least recently used features are deleted. Data whose features take more by themselves may have it."""
+"""Above this, or `cache_limit`, features used longest ago are deleted; see `open_store`. Data whose features take more
+may have it."""
 
 Rows = tuple[Tensor, Indices]  # features of shape (m, ...), and for each item its row among them
 
@@ -53,7 +54,7 @@ class FeatureStore:
         self.folder = folder if folder is not None else cache_dir() / "features"
         self._open: dict[str, Rows] = {}
         self._told = False
-        self._first, self.key = "", ""  # the keys of the first body, and of the last
+        self._first, self.key = "", ""  # the keys of the first body, and of all that was stored last; see `stored_key`
 
     def loaders(self, model: BodyHead, data: Data[Any], strategy: Strategy) -> tuple[Loader, Loader | None]:
         """Those for training and, where there is such a split, for validation; see `loader`."""
@@ -66,8 +67,8 @@ class FeatureStore:
         if isinstance(model, BodyHead):
             return model.head, *self.loaders(model, data, strategy)
         assert isinstance(model, Branched) and isinstance(data, BranchedData)
-        names = stored_branches(model)
-        keys = {name: features_key(_body_of(model, name), strategy) for name in names}
+        keys = _branch_keys(model, strategy)
+        self.key = _joint_key(keys)
 
         def loader(split: SplitName) -> ItemLoader:
             instead = {}
@@ -76,7 +77,7 @@ class FeatureStore:
                 instead[name] = TensorSource([features], rows)
             return data.loader_of(split, instead, split == "train")
 
-        return model.on_features(names), loader("train"), loader("valid") if "valid" in data.splits else None
+        return model.on_features(tuple(keys)), loader("train"), loader("valid") if "valid" in data.splits else None
 
     def loader(
         self,
@@ -194,7 +195,7 @@ class _Filling:
 
     def _opened(self, slot_bytes: int | None) -> ItemStore | None:
         n_items = sum(len(self.data.ids(split)) for split in self.data.splits)
-        return open_store(self.key, self.item_keys, slot_bytes, self.folder, LIMIT_BYTES, n_items)
+        return open_store(self.key, self.item_keys, slot_bytes, self.folder, cache_limit(LIMIT_BYTES), n_items)
 
     def _missing(self) -> Indices:
         there = np.zeros(len(self.item_keys), bool) if self._store is None else self._store.sound()
@@ -336,6 +337,21 @@ def features_key(model: BodyHead, strategy: Strategy) -> str:
     """Names all that the features of an item depend on, but for the item."""
     refuse_sharded(model, "precompute, which runs the body by itself,")
     return digest(["features-2", state_digest(model.body, model.pool), strategy.precision])
+
+
+def stored_key(model: nn.Module, strategy: Strategy) -> str:
+    """Names all that the features depend on that are stored of a model, but for the items; "" where none are."""
+    if isinstance(model, Branched):
+        return _joint_key(_branch_keys(model, strategy))
+    return features_key(model, strategy) if isinstance(model, BodyHead) else ""
+
+
+def _branch_keys(model: Branched, strategy: Strategy) -> dict[str, str]:
+    return {name: features_key(_body_of(model, name), strategy) for name in stored_branches(model)}
+
+
+def _joint_key(keys: Mapping[str, str]) -> str:
+    return digest([f"{name} {key}" for name, key in keys.items()]) if keys else ""
 
 
 def state_digest(*modules: nn.Module) -> str:

@@ -15,7 +15,8 @@ from ..device import kept_memory
 from ..errors import ArgumentError, DataError
 from ..task import Predictions, Task
 from ..task.accumulate import in_file_order
-from .gathered import Gathered, by_pieces
+from ..task.gathered import Gathered, by_pieces, stacked
+from ..task.predictions import averaged
 from .strategy import Strategy
 
 
@@ -64,24 +65,8 @@ def together(task: Task, views: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
     Where that takes much memory it is in mapped files; see `Gathered`.
     """
-    stack = _stacked([by_pieces(task.activate, view) for view in views])
-    if len(views) == 1:
-        return task.averaged(views, stack), stack
-
-    def averaged(probs: Tensor, *some: Tensor) -> Tensor:
-        return task.averaged(some, probs.transpose(0, 1))
-
-    return by_pieces(averaged, stack.transpose(0, 1), *views), stack
-
-
-def _stacked(each: Sequence[Tensor]) -> Tensor:
-    """Tensors of one shape as one; of a single one no copy, as those of masks are large."""
-    if len(each) == 1:
-        return each[0][None]
-    stack = Gathered()
-    for one in each:
-        stack.add(one)
-    return stack.tensor().view(len(each), *each[0].shape)
+    stack = stacked(by_pieces(task.activate, view) for view in views)
+    return averaged(task, views, stack), stack
 
 
 def evaluate(model: nn.Module, loader: Loader, task: Task, strategy: Strategy) -> dict[str, float]:
@@ -93,6 +78,16 @@ def evaluate(model: nn.Module, loader: Loader, task: Task, strategy: Strategy) -
                 raise DataError("these items have no targets, so there is nothing to compare the predictions with")
             total.add(logits, target, index)
     return total.result()
+
+
+def evaluate_alike(model: nn.Module, loader: Loader, task: Task, strategy: Strategy) -> dict[str, float]:
+    """As `evaluate`; of several processes, which all have to ask, each gets what the first one finds.
+
+    Last bits may differ, and what is decided by them, such as which epoch is the best, must not.
+    """
+    found = evaluate(model, loader, task, strategy)
+    rows = strategy.gather(torch.tensor([list(found.values())], dtype=torch.float64))
+    return dict(zip(found, rows[0].tolist(), strict=True))
 
 
 def score(logits: Tensor, target: Tensor, task: Task, strategy: Strategy) -> dict[str, float]:

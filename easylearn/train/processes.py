@@ -73,6 +73,8 @@ def join() -> Processes:
 
     first, second = _aside(meet, look), _aside(meet, look)  # a store that one thread waits for is closed to others
     attempt = _aside(lambda: _attempt(first, rank, world, until), look)
+    if not attempt:
+        look()
     store, watched = (dist.PrefixStore(attempt, each) for each in (first, second))  # type: ignore[attr-defined]
     processes = Processes(rank, world, watched)
 
@@ -111,7 +113,7 @@ def _attempt(store: Any, rank: int, world: int, until: float) -> str:
             if store.check([f"{name} begins"]) and own in json.loads(store.get(f"{name} begins")):
                 return name
         time.sleep(pause := min(1.3 * pause, LOOK))
-    return ""  # the other thread has given up by now, and says so
+    return ""  # whoever waits for this says what has happened
 
 
 def _aside(do: Callable[[], Any], look: Callable[[], None]) -> Any:
@@ -245,7 +247,8 @@ class Processes:
         except EasyLearnError:
             raise
         except RuntimeError as error:
-            time.sleep(2 * LOOK)  # whoever failed may be about to say why
+            if self._watch is not None:
+                self._watch.look_again()
             self._look()
             raise StateError(
                 f"process {self.rank} of {self.world} has lost another one, which was killed, or whose host cannot be "
@@ -389,6 +392,7 @@ class _Watch:
         self._rank, self._next, self._store = rank, (rank + 1) % world, store
         self.failed: tuple[int, str] | None = None  # which process has, and how
         self.answered = time.monotonic()  # when the store did so last
+        self._looks = 0
         threading.Thread(target=self._look, daemon=True).start()
 
     def _look(self) -> None:
@@ -413,7 +417,14 @@ class _Watch:
             except RuntimeError:  # the store is gone: whoever waits looks at when it answered last
                 pass
             beat += 1
+            self._looks += 1
             time.sleep(LOOK)
+
+    def look_again(self) -> None:
+        """Wait, but not for long, until the store was asked from now on: who fails tells it before others notice."""
+        seen, until = self._looks, time.monotonic() + 10 * LOOK
+        while self.failed is None and self._looks < seen + 2 and time.monotonic() < until:
+            time.sleep(LOOK / 10)
 
     def tell(self, rank: int, what: str) -> None:
         """Tell all processes that one has failed, unless another one was told of before."""

@@ -143,9 +143,7 @@ class Collected:
     def split(self, rows: Rows) -> dict[str, Rows]:
         """The rows of each split that was named."""
         names = list(self.files)
-        found = {
-            split: [i for i, n in enumerate(names) if self.splits.get(n) == split] for split in set(SPLITS.values())
-        }
+        found = {s: [i for i, n in enumerate(names) if self.splits.get(n) == s] for s in dict.fromkeys(SPLITS.values())}
         if not found["train"]:
             raise DataError(f"no image is of the train split; they are of {sorted(set(self.splits.values()))}")
         return {split: rows.take(some) for split, some in found.items() if some}

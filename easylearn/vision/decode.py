@@ -8,9 +8,7 @@ from __future__ import annotations
 import io
 import math
 import os
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -21,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..device import WhileAnyIsInside, give_back_memory
+from ..device import give_back_memory, no_warnings
 from ..errors import ArgumentError, DataError, check_whole, did_you_mean
 from ..placement import Placement
 
@@ -297,17 +295,6 @@ def shape_of(source: AnyImage, name: str = "the image") -> tuple[int, int]:
 def _turned(image: Image.Image) -> tuple[int, int]:
     width, height = image.size
     return (width, height) if image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8) else (height, width)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-no_warnings = WhileAnyIsInside(_quiet)
-"""A context: Pillow warns of odd metadata and of large images; neither is the user's code to change."""
 
 
 def window(shape: tuple[int, int], size: tuple[int, int], at: tuple[float, float] | None = None) -> tuple[int, int]:

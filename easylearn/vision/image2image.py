@@ -17,7 +17,7 @@ from ..data.bunch import SplitName
 from ..data.loaders import first_outputs
 from ..data.preprocess import is_open_file
 from ..data.split import Split
-from ..device import mapping
+from ..device import mapping, no_warnings
 from ..errors import ArgumentError, DataError
 from ..files import StrPath, digest
 from ..lab import coloured
@@ -26,7 +26,7 @@ from ..options import strict
 from ..task import ImageTask
 from ..task.image import COLOUR, PIXELS, ImagePrediction
 from .augment import Transform
-from .decode import ItemStage, no_warnings, shape_of
+from .decode import ItemStage, shape_of
 from .folders import existing_folder, list_images, listing
 from .items import Listed, Rows, listed_arrays
 from .made_images import MadePreprocessor, Make

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from ..data.frames import read_table
-from ..device import mapping
+from ..device import mapping, no_warnings
 from ..errors import ArgumentError, DataError, did_you_mean
 from ..files import StrPath
 from ..losses import VOID
 from ..placement import Placement
-from .decode import AnyImage, no_warnings, opened_image, orientation_of, shape_of
+from .decode import AnyImage, opened_image, orientation_of, shape_of
 
 Mask = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]

@@ -22,7 +22,7 @@ from ..nn.layers import ConcatPool2d, TokenPool
 from ..options import strict
 from ..train.gate import Gate
 from .archs import Arch, Stats, get_arch, middle, split_after
-from .weights import State, TorchvisionWeights, fill_body, read_file, undrawn
+from .weights import State, TorchvisionWeights, fill_body, read_file
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -96,7 +96,7 @@ def vision_model(
         # A small image is enough to learn the number of features; some transformers take only their own size.
         noted, sizes = _as_noted(known), [128, known.size]
     state, source = _chosen_weights(known, isinstance(arch, nn.Module), pretrained)
-    with scoped_rng(seed, "body"), nullcontext() if state is None else undrawn():
+    with scoped_rng(seed, "body"), nullcontext() if state is None else registry.undrawn():
         net = known.build()
     net_state = net.state_dict(keep_vars=True)
     body = known.cut(net) if cut is None else _cut(net, cut)

@@ -133,7 +133,6 @@ def blurred(x: Tensor, sigma: Array, widest: float) -> Tensor:
 
 # -- policies ----------------------------------------------------------------------------------------------------
 
-Strength = Array | Tensor
 MOVES = ("shear_x", "shear_y", "shift_x", "shift_y", "rotate")
 PIXELS = ("brightness", "colour", "contrast", "sharpness", "posterize", "solarize", "auto_contrast", "equalize")
 OPERATIONS = ("as it is", *MOVES, *PIXELS)

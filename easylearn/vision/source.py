@@ -24,10 +24,10 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from .. import keyed
 from ..data.cache import ItemStore
 from ..data.order import Indices, Source
-from ..device import at_most_threads, kept_memory, mapping, prepare, usable_cores
+from ..device import at_most_threads, kept_memory, mapping, no_warnings, prepare, usable_cores
 from ..errors import DataError, StateError
 from .augment import BatchStage
-from .decode import AnyImage, ItemStage, no_warnings, window
+from .decode import AnyImage, ItemStage, window
 from .store import item_keys
 from .warp import Moving
 

@@ -16,12 +16,11 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
+from ..device import WhileAnyIsInside
 from ..errors import ArgumentError, WeightsError, did_you_mean
 from ..files import cache_dir
 
@@ -30,7 +29,6 @@ State = Mapping[str, Tensor]
 SOCKET_TIMEOUT = 20.0  # seconds without a byte after which a download is given up
 # What reading a damaged, foreign or unsafe file raises, besides OSError.
 _UNREADABLE = (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, TypeError, AttributeError)
-_DRAWS = ("uniform_", "normal_", "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "xavier_normal_")
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ class Source(ABC):
             _check_hash(place)
             return read_file(place)
         try:
-            with socket_timeout(SOCKET_TIMEOUT):
+            with impatient():
                 loaded = self._downloaded()
         except Exception as error:  # the clients' errors vary with their versions
             raise WeightsError(
@@ -151,14 +149,17 @@ class PipWeights(Source):
 
 
 @contextmanager
-def socket_timeout(seconds: float) -> Iterator[None]:
-    """Inside the block a silent connection fails after `seconds`; torch's downloader sets no limit itself."""
+def _impatient() -> Iterator[None]:
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
+    socket.setdefaulttimeout(SOCKET_TIMEOUT)
     try:
         yield
     finally:
         socket.setdefaulttimeout(before)
+
+
+impatient = WhileAnyIsInside(_impatient)
+"""A context: a silent connection fails after `SOCKET_TIMEOUT`; torch's downloader sets no limit itself."""
 
 
 def _check_hash(place: Path) -> None:
@@ -219,17 +220,6 @@ def read_file(path: str | os.PathLike[str]) -> State:
             "code from the file: save its state dict"
         ) from error
     return _checked_state(loaded, file)
-
-
-class undrawn(TorchFunctionMode):  # noqa: N801  (a context manager)
-    """In the block no random numbers are drawn for new weights, which `fill_body` then replaces."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        tensor = args[0] if args else kwargs.get("tensor")
-        if isinstance(tensor, nn.Parameter) and func.__name__ in _DRAWS:
-            return tensor
-        return func(*args, **kwargs)
 
 
 def fill_body(net_state: State, body: nn.Module, state: State, source: object, by_order: bool = False) -> None:

@@ -8,7 +8,8 @@ python examples/benchmarks/few_labels.py FOLDER --unlabelled imdb_unsup_50k.csv.
 The same test texts for all; each seed draws other labels, half of each class. Vectors of a text are computed once for
 all draws and kept in easylearn's cache. "reference" is scikit-learn on the same vectors as "frozen". Whatever the
 encoder says is averaged with TF-IDF, too: the rows "+ tfidf". With a table of texts without labels there is a
-`word_model`, too: "words" and "+ words".
+`word_model`, too: "words" and "+ words". With `--named 3000` the frozen encoder says what so many of these are, and
+words learn from that: "taught"; "all" is the mean of these words, the frozen encoder and the one after `contrast`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from easylearn import Learner, TextBody, TextData, contrast, text_classifier_learner, word_model
+from easylearn import Learner, Predictions, TextBody, TextData, contrast, text_classifier_learner, word_model
 
 BEFORE_TEST = 8000  # texts of rt_polarity to draw labels from; those behind them are the test
 
@@ -88,6 +89,7 @@ def main() -> None:
     parser.add_argument("--body", default="minilm")
     parser.add_argument("--max-tokens", type=int, help="of a text; eight windows if not given")
     parser.add_argument("--unlabelled", type=Path, help="a csv file with a column `text`")
+    parser.add_argument("--named", type=int, default=0, help="of these, said by the frozen encoder")
     parser.add_argument("--epochs", type=int, default=1, help="of contrast")
     parser.add_argument(
         "--precision", default="fp32", help="bf16 takes a third of the time where the processor knows it"
@@ -98,6 +100,7 @@ def main() -> None:
     target = test["label"].to_numpy() == sorted(set(test["label"]))[1]
     found: dict[tuple[int, str], list[float]] = {}
     unlabelled: Any = () if given.unlabelled is None else pd.read_csv(given.unlabelled)["text"].tolist()
+    named = pd.DataFrame({"text": unlabelled}).sample(given.named, random_state=0) if given.named else None
 
     def note(n: int, way: str, seed: int, work: Callable[[], np.ndarray]) -> np.ndarray:
         begun = time.process_time()
@@ -111,29 +114,38 @@ def main() -> None:
     for n in given.labels:
         for seed in given.seeds:
             train = draw(pool, n, seed)
-            data = TextData.from_df(train, valid=test, batch_size=16, progress=False)
+            data = TextData.from_df(train, valid=test, test=named, batch_size=16, progress=False)
             beside = {"tfidf": note(n, "tfidf", seed, lambda train=train: tfidf(train, test))}
-            if given.unlabelled is not None:
+            if given.unlabelled is not None and named is None:
                 unlabelled = word_model(data, unlabelled)  # the next draw takes the directions of this one
                 beside["words"] = note(n, "words", seed, lambda words=unlabelled: words.predict().probs.numpy())
             body = TextBody(given.body, max_tokens=given.max_tokens)
             options = {"precompute": True, "progress": False, "seed": seed, "precision": given.precision}
             learn = text_classifier_learner(data, body=body, **options)
+            members = []
             for way in (w for w in given.ways if w != "tfidf"):
                 if way == "unfrozen":
                     learn = text_classifier_learner(data, body=body, **options)
                 probs = note(n, way, seed, lambda learn=learn, way=way: WAYS[way](learn, given.epochs))
                 for other, said_by_it in beside.items():
                     note(n, f"{way} + {other}", seed, lambda probs=probs, other=said_by_it: (probs + other) / 2)
+                if way == "frozen" and named is not None:
+                    told = Predictions.of(learn.task, torch.from_numpy(said(learn, "test")), tuple(data.ids("test")))
+                    words = word_model(data, named["text"].tolist(), said=told)
+                    beside["taught"] = note(n, "taught", seed, lambda words=words: words.predict().probs.numpy())
+                    members = [beside["taught"], probs]
+                    note(n, "frozen + taught", seed, lambda members=members: sum(members) / 2)
+                elif members:
+                    note(n, f"all, {way}", seed, lambda members=[*members, probs]: sum(members) / 3)
     print("\n| labels | way | accuracy: median [least, most] |\n|---|---|---|")
     for (n, way), values in found.items():
         print(f"| {n:,} | {way} | {np.median(values):.1f} [{min(values):.1f}, {max(values):.1f}] % |")
 
 
-def said(learn: Learner) -> np.ndarray:
-    """Probabilities of the test texts, by their stored vectors: `learn.predict()` without reading them once more."""
+def said(learn: Learner, split: str = "valid") -> np.ndarray:
+    """Probabilities of the test texts by their stored vectors: `learn.predict()` without reading them once more."""
     with torch.no_grad():
-        logits = learn.model.head.eval()(torch.from_numpy(vectors(learn, "valid")))
+        logits = learn.model.head.eval()(torch.from_numpy(vectors(learn, split)))
     return learn.task.activate(logits).numpy()
 
 

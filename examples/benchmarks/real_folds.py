@@ -82,13 +82,13 @@ def of(p: Any, name: str, usual: Any) -> Any:
     return getattr(p, name, usual)
 
 
-def photographs(folder: Path, n: int, seed: int) -> Case:
-    """Heads of a frozen body, trained on `n` images."""
+def photographs(folder: Path, n: int, seed: int, test: Path) -> Case:
+    """Heads of a frozen body, trained on `n` images; those of the test are copied into one folder."""
     rng = np.random.default_rng(seed)
     names = sorted(str(f.relative_to(folder)) for f in (folder / "train").rglob("*.jpg"))
     names = [names[i] for i in np.sort(rng.permutation(len(names))[:n])]
     labels = [Path(name).parent.name for name in names]
-    test = Path(tempfile.mkdtemp())
+    test.mkdir()
     for file in (folder / "valid").rglob("*.jpg"):
         (test / file.name).write_bytes(file.read_bytes())
 
@@ -224,13 +224,25 @@ def reviews(file: Path, n: int, seed: int, n_test: int = 2000) -> Case:
     return Case(make, fit, folds(n, 5, stratify=df.label, seed=seed), answers, elsewhere=words)
 
 
-def chosen(given: argparse.Namespace, seed: int) -> Case:
-    """The data that the command asks for."""
-    readers = (("dogscats", photographs), ("rossmann", sales), ("imdb", reviews))
-    for name, reader in readers:
-        if getattr(given, name):
-            return reader(getattr(given, name), given.n, seed)
-    return census(given.adult, given.n, seed)
+def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The arguments, of which one says where data is; made-up rows have to be asked for, by --quick."""
+    given = parser.parse_args()
+    named = [name for name in ("dogscats", "adult", "rossmann", "imdb") if getattr(given, name)]
+    if len(named) != (0 if given.quick else 1):
+        parser.error(f"one of --dogscats, --adult, --rossmann and --imdb says where data is, or --quick; got {named}")
+    if given.quick:
+        print("made-up rows: no result")
+        given.n = 60
+    return given
+
+
+def chosen(given: argparse.Namespace, seed: int, folder: Path) -> Case:
+    """The data that the command asks for; what has to be written goes into a folder."""
+    if given.dogscats:
+        return photographs(given.dogscats, given.n, seed, folder / "test")
+    if given.rossmann:
+        return sales(given.rossmann, given.n, seed)
+    return reviews(given.imdb, given.n, seed) if given.imdb else census(given.adult, given.n, seed)
 
 
 def judged(said: Predictions | None, answers: Mapping[str, Any]) -> Predictions:
@@ -297,14 +309,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="samples of that many items")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     parser.add_argument("--quick", action="store_true")
-    args = parser.parse_args()
+    args = parsed(parser)
     torch.set_num_threads(1)
-    if args.quick:
-        args.n = 60
     found = []
     for seed in range(args.seeds):
         with tempfile.TemporaryDirectory() as folder:
-            found.append(compare(chosen(args, seed), Path(folder)))
+            found.append(compare(chosen(args, seed, Path(folder)), Path(folder)))
     if args.json:
         args.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
 

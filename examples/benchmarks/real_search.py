@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from real_folds import Case, chosen, follow, judged, tell
+from real_folds import Case, chosen, follow, judged, parsed, tell
 
 from easylearn import Crossed, Learner, cross_fit, search
 from easylearn.experiment import choice, log, uniform
@@ -82,14 +82,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of samples")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     parser.add_argument("--quick", action="store_true")
-    args = parser.parse_args()
+    args = parsed(parser)
     torch.set_num_threads(1)
     if args.quick:
-        args.n, args.trials = 60, 4
+        args.trials = 4
     found = []
     for seed in args.seeds:
         with tempfile.TemporaryDirectory() as folder:
-            found.append(compare(chosen(args, seed), args.trials, Path(folder)))
+            found.append(compare(chosen(args, seed, Path(folder)), args.trials, Path(folder)))
     if args.json:
         args.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
 

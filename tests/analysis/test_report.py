@@ -296,7 +296,7 @@ def test_a_browser_opens_it_without_a_network(tmp_path: Path) -> None:
     where = (tmp_path / "run.html").as_uri()
 
     def run(*more: str) -> str:
-        done = subprocess.run([*common, *more, where], capture_output=True, text=True, timeout=120)
+        done = subprocess.run([*common, *more, where], capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr[-2000:]
         return done.stdout
 

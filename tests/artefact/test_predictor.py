@@ -15,7 +15,7 @@ from PIL import Image
 from easylearn import EasyLearnWarning, ImageData, load_learner, load_predictor, vision_learner
 from easylearn.artefact.predictor import Predictor
 from easylearn.errors import ArgumentError, DataError, StateError
-from easylearn.task import Prediction, Predictions
+from easylearn.task import Prediction, Predictions, gathered
 from easylearn.vision.augment import Flip, RandomResizedCrop
 from tests import learners
 
@@ -152,6 +152,20 @@ def test_what_cannot_be_read_is_left_out_and_named(models: Any, tmp_path: Path, 
         assert torch.allclose(one.probs, row, atol=1e-5)
     with pytest.warns(EasyLearnWarning, match="cannot be read"):
         assert learn.predict(given, on_error="skip").ids == said.ids
+
+
+def test_many_that_can_be_read_are_in_a_file(models: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, predictor = models["texts"]
+    given = ["a good film", None, "bad", "good"] * 20
+    with pytest.warns(EasyLearnWarning, match="^20 of 80 items"):
+        few = predictor.predict(given, "skip")
+    monkeypatch.setattr(gathered, "MOST", 100)
+    closed: list[Any] = []
+    real = gathered.tempfile.TemporaryFile
+    monkeypatch.setattr(gathered.tempfile, "TemporaryFile", lambda dir: (closed.append(dir), real(dir=dir))[1])
+    with pytest.warns(EasyLearnWarning, match="^20 of 80 items"):
+        many = predictor.predict(given, "skip")
+    assert torch.equal(few.probs, many.probs) and few.ids == many.ids and few.labels == many.labels and closed
 
 
 def test_where_all_or_none_can_be_read(models: Any, tmp_path: Path) -> None:

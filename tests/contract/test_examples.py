@@ -76,7 +76,9 @@ def test_benchmarks(script: str, tmp_path: Path) -> None:
     assert "easylearn" in done.stdout
 
 
-@pytest.mark.parametrize("script", ["lesson1_dogscats.py", "lesson4_imdb.py"])
+@pytest.mark.parametrize(
+    "script", ["lesson1_dogscats.py", "lesson4_imdb.py", "benchmarks/real_folds.py", "benchmarks/real_search.py"]
+)
 def test_an_example_without_data_says_what_it_needs(script: str, tmp_path: Path) -> None:
     done = run(script, tmp_path)
     assert done.returncode == 2 and "or --quick" in done.stderr

@@ -450,4 +450,5 @@ def test_serving() -> None:
         "max_wait",
         "deadline",
         "max_connections",
+        "max_text",
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import pickle
@@ -23,9 +24,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from easylearn.data import cache
-from easylearn.data.cache import ItemStore, content_key, mapped_copy, open_store
-from easylearn.errors import ArgumentError
-from easylearn.files import digest
+from easylearn.data.cache import ItemStore, content_key, open_store
+from easylearn.errors import ArgumentError, EasyLearnWarning
+from easylearn.files import digest, mapped_copy
 
 SHAPE = (3, 20, 30)
 BYTES = 3 * 20 * 30
@@ -535,13 +536,12 @@ def test_a_disk_that_takes_half_an_item(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_disk_that_fills_up_under_threads_is_no_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = opened(tmp_path, range(N))
-    write, written = os.pwrite, 0
+    write, written = os.pwrite, itertools.count(1)
 
     def filling(*args: Any) -> int:
-        nonlocal written
-        written += 1
+        number = next(written)
         time.sleep(0.001)  # so that the threads meet
-        return full() if written > 50 else write(*args)
+        return full() if number > 50 else write(*args)
 
     monkeypatch.setattr(cache.os, "pwrite", filling, raising=False)
     monkeypatch.setattr(cache.sys, "platform", "linux")
@@ -586,7 +586,7 @@ def test_nothing_is_registered_while_somebody_else_does_for_ever(
 # -- room ----------------------------------------------------------------------------------------------
 
 
-def test_the_stores_used_longest_ago_make_room(tmp_path: Path) -> None:
+def test_the_stores_used_longest_ago_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for age, treatment in enumerate(["old", "middle", "new"]):
         fill(opened(tmp_path, range(20), treatment), range(20))
         for file in tmp_path.iterdir():
@@ -594,11 +594,62 @@ def test_the_stores_used_longest_ago_make_room(tmp_path: Path) -> None:
                 os.utime(file, (1000 + age, 1000 + age))
     size = sum(cache._taken(file.stat()) for file in tmp_path.iterdir()) // 3
     assert opened(tmp_path, range(20), "old").filled.all()  # used now
-    opened(tmp_path, range(20), "another", limit_bytes=int(3.5 * size))
+    monkeypatch.setattr(cache, "MOST_HELD", 1)
+    assert opened(tmp_path, range(20), "old").filled.all()  # the last one is held now
+    with pytest.warns(EasyLearnWarning, match=r"removed.*EASYLEARN_CACHE_GB"):
+        opened(tmp_path, range(20), "another", limit_bytes=int(3.5 * size))
     assert not opened(tmp_path, range(20), "middle").filled.any(), "the least recently used store makes room"
     assert opened(tmp_path, range(20), "old").filled.all() and opened(tmp_path, range(20), "new").filled.all()
     assert open_store("big", [key(k) for k in range(20)], BYTES, tmp_path, limit_bytes=20 * BYTES - 1) is None
     assert opened(tmp_path, range(20), "old").filled.all(), "what can never fit throws nothing out"
+
+
+def test_stores_that_one_process_uses_in_turn_do_not_put_each_other_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each computed anew whenever the other was, otherwise: two large bodies that folds or trials take in turn."""
+    limit = int(1.5 * 20 * BYTES)
+    for turn in range(3):
+        for treatment in ("a", "b"):
+            store = opened(tmp_path, range(20), treatment, limit_bytes=limit)
+            assert store.filled.all() == bool(turn)
+            fill(store, range(20))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(90_000, 90_000, 0))  # type: ignore[attr-defined]
+    assert open_store("c", [key(k) for k in range(20)], BYTES, tmp_path, limit) is None, "half of the disk is all"
+    assert opened(tmp_path, range(20), "a").filled.all() and opened(tmp_path, range(20), "b").filled.all()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there a file that is open cannot be removed anyhow")
+def test_what_another_process_uses_stays_until_it_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_HELD", {})
+    limit = int(1.5 * 20 * BYTES)
+    fill(opened(tmp_path, range(20), "theirs"), range(20))
+    cache._HELD.clear()
+    script = (
+        "import sys; from pathlib import Path; from easylearn.data.cache import open_store\n"
+        "print(int(open_store('theirs', sys.argv[2:], 1800, Path(sys.argv[1])).filled.all()), flush=True)\n"
+        "sys.stdin.read()"
+    )
+    args = [sys.executable, "-c", script, str(tmp_path), *(key(k) for k in range(20))]
+    with subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "1\n"
+        fill(opened(tmp_path, range(20), "mine", limit_bytes=limit), range(20))
+        assert opened(tmp_path, range(20), "theirs").filled.all(), "it is used"
+        cache._HELD.clear()
+    fill(opened(tmp_path, range(20), "mine"), range(20))
+    with pytest.warns(EasyLearnWarning, match="removed"):
+        opened(tmp_path, range(20), "more", limit_bytes=2 * limit)
+    assert not opened(tmp_path, range(20), "theirs").filled.any() and opened(tmp_path, range(20), "mine").filled.all()
+
+
+def test_a_process_holds_the_stores_that_it_used_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_HELD", {})
+    for k in (0, 1, 2, 3, 1, *range(4, 10)):
+        opened(tmp_path, range(3), f"treatment {k}")
+    held = list(cache._HELD)
+    assert len(held) == cache.MOST_HELD
+    assert held[:3] == [str(opened(tmp_path, range(3), f"treatment {k}").path) for k in (3, 1, 4)]
+    assert list(cache._HELD)[-3:] == held[:3]
 
 
 def test_a_store_may_take_more_than_the_limit_if_the_disk_has_it(

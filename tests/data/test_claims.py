@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from easylearn.data import claims
-from easylearn.data.claims import BYTES, FILE, Claims, byte_of, claims_in
+from easylearn.data.claims import BYTES, FILE, USERS, Claims, byte_of, claims_in, use_of
 
 fork = pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="processes are not forked here")
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
@@ -53,6 +53,26 @@ def test_of_many_threads_one_gets_it(tmp_path: Path) -> None:
 
 
 @fork
+def test_a_thing_that_several_processes_use_is_used_until_the_last_one_ends(tmp_path: Path) -> None:
+    mine, first = claims_in(tmp_path), use_of("a thing")
+    assert first >= BYTES and first + USERS <= 2**31
+    own = mine.use(first)
+    assert own is not None and not mine.is_used(first), "by this one alone"
+    ready, end = (multiprocessing.get_context("fork").Event() for _ in range(2))
+
+    def other() -> None:
+        if mine.is_used(first) and mine.use(first) is not None:
+            ready.set()
+            end.wait(60)
+
+    child = forked(other)
+    assert ready.wait(60), "the parent uses it, too"
+    mine.give_back(own)
+    assert mine.is_used(first) and not mine.is_used(use_of("another thing"))
+    end.set()
+    assert answer(child) == 0 and not mine.is_used(first)
+
+
 def test_threads_that_come_at_once_share_the_claims_of_a_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -69,6 +89,7 @@ def test_threads_that_come_at_once_share_the_claims_of_a_folder(
         assert sum(pool.map(lambda each: each.take(7), found)) == 1
 
 
+@fork
 def test_another_process_sees_it_and_its_end(tmp_path: Path) -> None:
     mine = claims_in(tmp_path)
 
@@ -93,6 +114,23 @@ def test_a_fork_inherits_no_claim_and_no_lock(tmp_path: Path) -> None:
     with mine._mutex:  # as if another thread were just inside
         child = forked(look)
         assert answer(child) == 1
+
+
+@fork
+def test_threads_of_a_fork_that_come_at_once_see_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine, begin = claims_in(tmp_path), Claims._begin
+    mine.take(0)
+
+    def slowly(self: Claims) -> None:
+        time.sleep(0.02)
+        begin(self)
+
+    def ask() -> None:
+        with ThreadPoolExecutor(8) as pool:
+            os._exit(sum(pool.map(lambda _: mine.take(1), range(8))))
+
+    monkeypatch.setattr(Claims, "_begin", slowly)
+    assert answer(forked(ask)) == 1
 
 
 @fork

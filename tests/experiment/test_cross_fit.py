@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import weakref
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,12 +21,12 @@ import easylearn as el
 from easylearn.errors import ArgumentError, DataError, EasyLearnWarning, StateError
 from easylearn.experiment.blend import blend
 from easylearn.experiment.certainty import rows_of
-from easylearn.experiment.cross_fit import NOTE, Crossed, _joined, _out_of_fold, cross_fit
+from easylearn.experiment.cross_fit import NOTE, Crossed, _joined, _mean, _out_of_fold, cross_fit
 from easylearn.experiment.store import Job
 from easylearn.learning import Learner
 from easylearn.metrics import accuracy, log_loss
 from easylearn.placement import Placement
-from easylearn.task import Predictions, average_predictions
+from easylearn.task import Predictions, average_predictions, gathered
 from easylearn.task.boxes import boxes
 from tests.experiment.folded import TABLE, TEST, N, by_hand, fit, make, make_tensors, table, tensors, two_columns
 from tests.learners import small_body
@@ -124,7 +125,7 @@ def test_it_goes_on_after_a_kill(tmp_path: Path) -> None:
     path = os.pathsep.join([str(here.parents[1]), str(here)])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", SCRIPT, str(tmp_path / "cv")]
-    first = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    first = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     before = {f: f.stat().st_mtime_ns for f in (tmp_path / "cv" / "trials").glob("*/valid.safetensors")}
     assert first.returncode == -9 and len(before) == 2, first.stderr
     second, straight = (cross_fit(make_tensors, el.folds(40, 4), fit, tmp_path / name) for name in ("cv", "straight"))
@@ -434,6 +435,33 @@ def test_boxes_of_several_folds_and_seeds_are_joined_where_their_images_lie(tmp_
         for fold, (_, valid) in enumerate(plan):
             assert [(found.probs[i, :, 4] > 0.7).sum().item() for i in valid] == [fold + 1] * 2  # no mean of scores
             assert [(found.targets[i, :, 4] >= 0).sum().item() for i in valid] == [fold + 1] * 2
+
+
+def test_of_many_maps_memory_holds_one_training_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    task, plan = el.multi_label(["a", "b", "c"]), el.folds(30, 3, seed=0)
+    alive: list[Any] = []
+
+    def said(job: Job, split: str = "valid") -> Predictions:
+        assert gathered.MOST > 100 or sum(ref() is not None for ref in alive) <= 2, "the first of all, and the last one"
+        items = plan[job.fold or 0][1] if split == "valid" else np.arange(30)
+        probs = torch.rand(len(items), 3, generator=torch.Generator().manual_seed(job.trial))
+        targets = (torch.from_numpy(items)[:, None] + torch.arange(3)) % 2
+        alive.append(weakref.ref(probs))
+        return Predictions.of(task, probs, [f"{i}.jpg" for i in items.tolist()], targets)
+
+    engine: Any = SimpleNamespace(predictions=said)
+    jobs = [Job(k, {}, k // 3, k % 3) for k in range(6)]
+    few = _out_of_fold(plan, engine, jobs), _mean(said(job, "test") for job in jobs)
+    monkeypatch.setattr(gathered, "MOST", 100)
+    monkeypatch.setattr(gathered, "_PIECE", 100)
+    alive.clear()
+    many = _out_of_fold(plan, engine, jobs), _mean(said(job, "test") for job in jobs)
+    for a, b in zip(few, many, strict=True):
+        torch.testing.assert_close(a.probs, b.probs)
+        assert a.ids == b.ids and torch.equal(a.targets, b.targets) and a.labels == b.labels  # type: ignore[arg-type]
+    assert few[0].ids == tuple(f"{i}.jpg" for i in range(30))
+    mean = torch.stack([said(job).probs for job in jobs if job.fold == 1]).mean(0)
+    torch.testing.assert_close(many[0].probs[torch.from_numpy(plan[1][1])], mean)
 
 
 def test_folds_whose_items_have_unlike_shapes_are_refused() -> None:

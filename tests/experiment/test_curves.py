@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,8 +17,10 @@ from easylearn.experiment.curves import extrapolate, is_hopeless
 from easylearn.experiment.plans import SearchPlan
 from easylearn.experiment.search import search
 from easylearn.experiment.space import Space, log
-from easylearn.experiment.store import History
+from easylearn.experiment.store import History, Job
+from easylearn.experiment.trials import Recipe, _values, watcher
 from easylearn.learning import Learner
+from easylearn.train.record import Record
 from tests.experiment.small_search import make
 
 EPOCHS = np.arange(1, 18)
@@ -113,6 +117,53 @@ def test_a_search_stops_what_cannot_win_and_says_so(tmp_path: Path) -> None:
     for file in [*(tmp_path / "a" / "events").iterdir(), *(tmp_path / "a" / "claims").iterdir()]:
         file.unlink()  # as if no end had been written: the checkpoints know it
     assert run("a").table().equals(found.table())
+
+
+def test_what_ends_with_its_best_weights_is_told_by_them() -> None:
+    """Its last epoch is not where it ends, and a mean of several epochs is not what one epoch comes to."""
+    losses, scores = [0.9, 0.6, 0.5, 0.7, math.nan, 0.5, 0.4], [0.5, 0.7, 0.8, 0.6, 0.9, 0.1, 0.85]
+    record = Record(("head",))
+    record.epochs += [{"valid_loss": a, "accuracy": b} for a, b in zip(losses, scores, strict=True)]
+    assert _values(record, "accuracy") == scores
+    assert _values(record, "accuracy", True) == [0.5, 0.7, 0.8, 0.8, 0.8, 0.8, 0.85]
+    recipe = Recipe(make_easy, fit_long, metric="accuracy", stop=0.95)
+    falls = [0.70, 0.80, 0.70, 0.60, 0.50, 0.40, 0.30, 0.20]  # after the second epoch it only learns by heart
+    for callbacks, wanted in (([], falls), ([el.KeepBest()], [0.70, *[0.80] * 7])):
+        watch = watcher(recipe, Job(0, {}, 0))
+        run: Any = SimpleNamespace(
+            record=SimpleNamespace(epochs=[{"valid_loss": 1 - v, "accuracy": v} for v in falls]), callbacks=callbacks,
+            n_epochs=10, steps_per_epoch=1, cycle_ends=list(range(1, 11)),
+        )  # fmt: skip
+        watch.monitor = SimpleNamespace(name="accuracy", sign=1.0)  # type: ignore[assignment]
+        assert watch._curve(run)[1] == wanted
+    plan, history = SearchPlan(Space({"lr": log(1e-4, 1.0)}), "quasi", 8, per_round=1, stop=True), History()
+    (job,) = plan(history)
+    history.rounds.append([job])
+    history.ends[job.key] = {"status": "done", "value": 0.9, "at_epoch": 0.85, "higher": True}
+    assert [j.beat for j in plan(history)] == [0.85], "0.9 is a mean of several epochs' weights"
+
+
+def test_a_trial_that_ends_with_its_best_weights_says_what_one_epoch_came_to(tmp_path: Path) -> None:
+    x = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
+    own = (x[:, :3], (x[:, 0] + x[:, 3] > 0).long())  # which nobody can know for sure
+
+    def make_noisy(p: Any) -> Learner:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(p.seed)
+            data = el.TensorData(own, own, el.single_label(["a", "b"]), batch_size=20)
+            return Learner(data, torch.nn.Linear(3, 2), seed=p.seed)
+
+    def fit_kept(learn: Any, p: Any, **how: Any) -> Any:
+        return learn.fit(p.lr, 12, **{**how, "callbacks": [*how["callbacks"], el.KeepBest(3)]}, cycle_len=None)
+
+    points = [{"lr": 0.3}, {"lr": 1e-5}]
+    found = search(
+        make_noisy, {"lr": log(1e-6, 1.0)}, fit_kept, tmp_path, trials=2, method=points, stop=0.95, per_round=1,
+        progress=False, metric="valid_loss",
+    )  # fmt: skip
+    first, second = (found.engine.store().history.ends[(k, 0)] for k in range(2))
+    assert first["at_epoch"] == min(first["curve"]) and first["value"] != first["at_epoch"]
+    assert second["status"] == "stopped" and f"{first['at_epoch']:.4g}" in second["reason"]
 
 
 def test_stop_and_halving_are_not_both(tmp_path: Path) -> None:

@@ -262,7 +262,7 @@ def test_a_kill_leaves_what_was_written_and_the_run_goes_on(tmp_path: Path) -> N
         [sys.executable, "-c", textwrap.dedent(KILLED)],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": path},
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == -signal.SIGKILL
     (run,) = el.compare(tmp_path / "a")

@@ -80,11 +80,20 @@ class TestForward:
         own = torch.cat([net(x, y, torch.tensor([[1, 0]] * 2 + [[0, 1]]))])
         with pytest.warns(EasyLearnWarning, match="'b' say nothing.*where an item has another input"):
             net.leave_out(["b"])
-        assert net.shares.tolist() == [1, 0] and torch.allclose(net(x, y, here), own, atol=1e-6)
+        assert net.shares.tolist() == [[1] * K, [0] * K] and torch.allclose(net(x, y, here), own, atol=1e-6)
         short = net.on_features(["a"])
         assert short.shares is net.shares and ("prior" in dict(short.named_buffers())) == (average == "evidence")
         net.shares.fill_(1)
         assert not torch.allclose(net(x, y, here)[0], own[0], atol=1e-3)
+
+    @pytest.mark.parametrize("average", ["sigmoid", "outputs", "evidence"])
+    def test_a_branch_may_have_a_share_in_some_outputs(self, average: str) -> None:
+        net, (x, y, here) = model(average).eval(), inputs([1, 1], [1, 0], [0, 1])
+        both, alone = net(x, y, here), net(x, y, torch.tensor([[1, 0], [1, 0], [0, 1]]))
+        net.share_in("b", torch.arange(K) == 1)
+        found = net(x, y, here)
+        assert torch.allclose(found[:, 1], both[:, 1]) and torch.allclose(found[:, [0, 2]], alone[:, [0, 2]], atol=1e-6)
+        assert not torch.allclose(both, alone, atol=1e-3)
 
     def test_what_stands_where_an_input_is_missing_counts_for_nothing(self) -> None:
         net, (x, y, here) = model().eval(), inputs([1, 1], [1, 0], [0, 1])

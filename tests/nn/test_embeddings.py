@@ -17,7 +17,6 @@ from easylearn.nn.embeddings import (
     CategoryEmbeddings,
     DotProduct,
     Forget,
-    MemberScales,
     NumberEmbeddings,
     Scaled,
     SigmoidRange,
@@ -26,6 +25,7 @@ from easylearn.nn.embeddings import (
     _search,
     emb_size,
 )
+from easylearn.nn.members import LEAST, MemberLinear
 
 SIZES = [(5, 3), (7, 2)]
 
@@ -264,33 +264,79 @@ def test_a_model_sees_no_number_beyond_its_bounds() -> None:
     assert torch.equal(model(cats, far), model(cats, edge))
 
 
+def own(name: str, packed: Tensor, alone: Tensor, k: int, member: int) -> Tensor:
+    """Of what a layer of `k` members holds, what that one's layer holds."""
+    if name.startswith(("output.", "curved")) or name.endswith(("tracked", "left", "inverse", "first")):
+        return packed
+    along = -1 if name.startswith(("embeddings", "numbers")) else 0
+    return packed.unflatten(along, (k, -1)).select(-2 if along else 0, member).reshape(alone.shape)
+
+
 @pytest.mark.parametrize("average", ["softmax", "sigmoid", "outputs"])
-def test_members_are_networks_with_scales_and_last_layers_of_their_own(average: Any) -> None:
+@pytest.mark.parametrize("use_bn", [True, False])
+def test_members_are_networks_of_their_own(average: Any, use_bn: bool) -> None:
     k, (cats, conts) = 3, rows()
-    model = TableModel(SIZES, 3, 2, [8], output=output(k, average), seed=1).eval()
-    assert isinstance(model.scales, MemberScales) and set(model.scales.weight.flatten().tolist()) == {-1.0, 1.0}
-    end = model.output
-    assert isinstance(end, TableOutput)
-    inside = end.within(conts)
-    x = torch.cat([model.embeddings(cats), model.cont_bn(inside)], 1)
-    weight, bias = model.last.weight.reshape(k, 2, 8), model.last.bias.reshape(k, 2)
-    linear = F.linear(end.features(cats, conts), end.weight, end.bias)
-    one_by_one = [
-        F.linear(model.hidden(x * scale), w, b) + linear
-        for scale, w, b in zip(model.scales.weight, weight, bias, strict=True)
-    ]
-    members = torch.stack(one_by_one, 1)
+    knots = [[-1.0, 0.0, 0.5, 1.0], [0.0, 1.0], [-2.0, 0.5, 2.0]]
+    shape: Any = {"layers": [8, 6], "use_bn": use_bn, "knots": knots, "number_width": 4}
+    model = TableModel(SIZES, 3, 2, output=output(k, average), **shape)
+    for p in model.parameters():
+        nn.init.normal_(p)
+    alone = [TableModel(SIZES, 3, 2, output=output(), **shape) for _ in range(k)]
+    held = model.state_dict()
+    for member, one in enumerate(alone):
+        assert one.state_dict().keys() == held.keys()
+        one.load_state_dict({n: own(n, held[n], t, k, member) for n, t in one.state_dict().items()})
+    for _ in range(2):  # batch-norm of the batch, and what is noted of it
+        each = torch.stack([one(cats, conts) for one in alone], 1)
+        assert torch.allclose(model(cats, conts), each.flatten(0, 1), rtol=1e-4, atol=1e-4)
+    each = torch.stack([one.eval()(cats, conts) for one in alone], 1)
     want = {
-        "softmax": lambda: members.softmax(2).mean(1), "sigmoid": lambda: members.sigmoid().mean(1),
-        "outputs": lambda: members.mean(1),
+        "softmax": lambda: each.softmax(2).mean(1), "sigmoid": lambda: each.sigmoid().mean(1),
+        "outputs": lambda: each.mean(1),
     }[average]()  # fmt: skip
-    got = model(cats, conts)
+    got = model.eval()(cats, conts)
     got = {"softmax": lambda: got.softmax(1), "sigmoid": lambda: got.sigmoid(), "outputs": lambda: got}[average]()
-    assert torch.allclose(got, want, atol=1e-5)
-    end.train()  # and batch-norm stays as it is
-    assert torch.allclose(model(cats, conts), members.reshape(-1, 2), atol=1e-5)
+    assert torch.allclose(got, want, rtol=1e-4, atol=1e-4)
     groups = [id(p) for g in model.layer_groups() for m in g.modules for p in m.parameters()]
     assert sorted(groups) == sorted(id(p) for p in model.parameters())
+
+
+def test_members_are_drawn_as_one_network_is() -> None:
+    one, many = (
+        TableModel([(50, 20)], 2, 1, [200, 100], use_bn=False, output=TableOutput([50], [-9.0] * 2, [9.0] * 2, 1, k),
+                   knots=[list(range(40))] * 2)
+        for k in (1, 8)
+    )  # fmt: skip
+    assert isinstance(many.hidden[0], MemberLinear)
+    assert not torch.equal(many.hidden[0].weight[0], many.hidden[0].weight[1])
+    for (name, alone), (other, packed) in zip(one.named_parameters(), many.named_parameters(), strict=True):
+        assert name == other and packed.numel() == 8 * alone.numel()
+        of_one, of_many = (float(p.detach().std(correction=0)) for p in (alone, packed))
+        assert alone.numel() < 50 or of_many == pytest.approx(of_one, rel=0.15), name
+
+
+@pytest.mark.parametrize("n", [16, 13, 2])
+def test_where_a_step_would_take_too_long_a_row_is_learnt_by_some_members(
+    n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    k, (cats, conts) = 5, rows(n)
+    model = TableModel(SIZES, 3, 2, [8], output=output(k), seed=1)
+    for m in model.modules():
+        m.train(not isinstance(m, nn.BatchNorm1d))
+    every = model(cats, conts).view(n, k, 2)
+    monkeypatch.setattr("easylearn.nn.members.WORK", 0)
+    some = model(cats, conts).view(n, LEAST, 2)
+    row = torch.arange(n).view(-1, 1)
+    member = (row + torch.arange(LEAST)) % k
+    assert torch.allclose(some, every[row, member], atol=1e-5)
+    some.sum().backward()
+    learnt = {int(i) for i in member.flatten()}
+    weight = model.hidden[0].get_parameter("weight").grad
+    assert weight is not None and [bool(g.any()) for g in weight] == [i in learnt for i in range(k)]
+    monkeypatch.undo()
+    want = model.eval()(cats, conts)
+    monkeypatch.setattr("easylearn.nn.members.WORK", 0)
+    assert torch.equal(model(cats, conts), want)  # all of them predict
 
 
 def test_bounds_hold_for_each_member() -> None:

@@ -120,7 +120,9 @@ class TestFiles:
         page = trained.report(tmp_path / "run.html").read_text(encoding="utf-8")
         assert f"Of 10 persons, drawn from {len(ids)}." in page
         assert f"<b>{number(trained.validate()['recall_10'])}</b><span>recall 10</span>" in page  # of all
-        assert trained.baseline().scores["this model"]["recall_10"] > 0.8 and seen == [10]
+        beside = trained.baseline()
+        assert beside.scores["this model"]["recall_10"] > 0.8 and seen == [10]
+        assert beside.to_frame().index.name == f"10 persons, drawn from {len(ids)}" and "drawn from" in repr(beside)
 
     def test_the_best_constant_is_what_most_took(self, trained: Learner) -> None:
         target = torch.cat([b.target for b in trained.data.loader("train", training=True).batches(torch.device("cpu"))])

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ class Slow(Engine):
     def __init__(self, fixed: float, each: float, items: str = "table") -> None:
         super().__init__(Path("x"), "v", {"kind": "regression", "names": ["y"]}, items, Limits(), None)
         self.fixed, self.each = fixed, each
+        self.sleep: Callable[[float], None] = time.sleep
         self.seen: list[list[Any]] = []
         self.threads: set[int] = set()
 
@@ -37,7 +39,7 @@ class Slow(Engine):
     def run(self, prepared: Sequence[Any]) -> Any:
         self.seen.append(list(prepared))
         self.threads.add(threading.get_ident())
-        time.sleep(self.fixed + self.each * len(prepared))
+        self.sleep(self.fixed + self.each * len(prepared))
         if "poison" in prepared:
             raise RuntimeError("no")
         return np.array([[float(len(p)) if isinstance(p, str) else float(p)] for p in prepared])
@@ -53,14 +55,19 @@ class Slow(Engine):
 
 
 def made(engine: Slow, **limits: Any) -> Batcher:
-    batcher = Batcher(engine, Limits(**limits))
+    """A batcher that measured its engine by a clock of the engine's: on a busy machine it would sleep longer."""
+    slept = [0.0]
+    engine.sleep = slept.append
+    with mock.patch.object(time, "perf_counter", side_effect=lambda: sum(slept)):
+        batcher = Batcher(engine, Limits(**limits))
+    engine.sleep = time.sleep
     engine.seen.clear()
     return batcher
 
 
 def test_the_size_of_batches_is_what_pays() -> None:
-    assert Batcher(Slow(0.01, 0.0005), Limits()).size >= 8  # a batch costs little more than an item
-    assert Batcher(Slow(0.0, 0.02), Limits()).size == 1  # and here as much as its items
+    assert made(Slow(0.01, 0.0005)).size >= 8  # a batch costs little more than an item
+    assert made(Slow(0.0, 0.02)).size == 1  # and here as much as its items
 
 
 def test_answers_that_are_large_images_are_few_in_a_batch() -> None:
@@ -124,9 +131,9 @@ def test_a_queue_that_is_too_long_refuses_at_once() -> None:
         futures = [batcher.put(k) for k in range(12)]
         await asyncio.sleep(0)
         with pytest.raises(RefusedError) as caught:
-            batcher.admit(1)
+            batcher.admit(1, 1)
         await asyncio.gather(*futures)
-        batcher.admit(1)  # it is empty again
+        batcher.admit(1, 1)  # it is empty again
         return caught.value
 
     refused = asyncio.run(run())
@@ -138,7 +145,7 @@ def test_no_item_that_cannot_be_prepared_keeps_others_waiting() -> None:
     batcher = made(Slow(0.005, 0.0))
 
     async def run() -> list[Any]:
-        return await asyncio.wait_for(asyncio.gather(*map(batcher.put, (1, "worse", 2))), 5)
+        return await asyncio.wait_for(asyncio.gather(*map(batcher.put, (1, "worse", 2))), 60)
 
     first, worse, second = asyncio.run(run())
     assert (first.tolist(), worse.status, second.tolist()) == ([1.0], 500, [2.0])
@@ -146,27 +153,55 @@ def test_no_item_that_cannot_be_prepared_keeps_others_waiting() -> None:
 
 def test_small_gains_add_up_to_a_size() -> None:
     """Of 24, 22, 21, 20.5 ms each doubling gains less than a tenth, and all together a seventh."""
-    assert Batcher(Slow(0.004, 0.02), Limits(max_wait=5)).size >= 4
-    assert Batcher(Slow(0.004, 0.02), Limits(max_wait=0.1)).size <= 2  # no batch takes longer than others may wait
+    assert made(Slow(0.004, 0.02), max_wait=5).size >= 4
+    assert made(Slow(0.004, 0.02), max_wait=0.1).size <= 2  # no batch takes longer than others may wait
 
 
 def test_a_long_request_is_refused_where_others_are_before_it() -> None:
     batcher = made(Slow(0.0, 0.02), max_wait=0.1)
-    batcher.admit(1000)  # alone it is taken, or it never could be
+    batcher.admit(1000, 1000)  # alone it is taken, or it never could be
 
     async def run() -> list[int]:
         futures = [batcher.put(k) for k in range(2)]
-        batcher.admit(1)
-        batcher.admit(2)
+        batcher.admit(1, 1)
+        batcher.admit(2, 2)
         refused = []
         for n in (10, 1000):
             with pytest.raises(RefusedError, match="before your answer") as caught:
-                batcher.admit(n)
+                batcher.admit(n, n)
             refused.append(caught.value.status)
         await asyncio.gather(*futures)
         return refused
 
     assert asyncio.run(run()) == [503, 503]
+
+
+def test_long_items_count_for_as_many_as_they_take_the_time_of() -> None:
+    engine = Slow(0.0, 0.001, "text")
+    batcher, sizes = made(engine, max_wait=1.0), []
+    batcher.size, batcher.seconds, long = 4, 0.001, "x" * 64 * 600
+
+    def run(prepared: Sequence[Any]) -> Any:
+        sizes.append(len(prepared))
+        return np.zeros((len(prepared), 1))
+
+    engine.run = run  # type: ignore[method-assign]
+
+    async def ask() -> None:
+        batcher.admit(1, batcher.weigh([long]))
+        futures = [batcher.put(item) for item in (long, "a", "b")]
+        assert batcher.wait == pytest.approx(0.602)
+        batcher.admit(100, 100)
+        with pytest.raises(RefusedError, match="before your answer"):
+            batcher.admit(1, batcher.weigh([long]))
+        gone = batcher.put(long)
+        futures += [batcher.put(RefusedError(422, "no text")), batcher.put("c")]
+        gone.cancel()
+        await asyncio.gather(*futures)
+
+    asyncio.run(ask())
+    assert sizes == [1, 3] and batcher.is_free and batcher.wait == 0  # what was none is not run
+    assert batcher.seconds < 0.001  # the long one took no time here, and was 600 items
 
 
 def test_only_what_is_quick_is_run_in_the_loop() -> None:
@@ -201,9 +236,9 @@ def test_a_graph_that_says_too_little_keeps_nobody_waiting(monkeypatch: pytest.M
     async def ask() -> list[Any]:
         return await asyncio.gather(*map(batcher.put, (1, 2, 3)))
 
-    assert [said.tolist() for said in asyncio.run(asyncio.wait_for(ask(), 5))] == [[1.0], [2.0], [3.0]]
+    assert [said.tolist() for said in asyncio.run(asyncio.wait_for(ask(), 60))] == [[1.0], [2.0], [3.0]]
     monkeypatch.setattr(engine, "run", lambda prepared: run(prepared)[:0])
-    assert [said.status for said in asyncio.run(asyncio.wait_for(ask(), 5))] == [500] * 3
+    assert [said.status for said in asyncio.run(asyncio.wait_for(ask(), 60))] == [500] * 3
 
 
 def test_what_was_no_item_fails_alone() -> None:

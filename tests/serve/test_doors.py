@@ -34,7 +34,7 @@ async def begun() -> tuple[Doors, int]:
 
 async def opened(act: Callable[[Doors, int], Awaitable[None]]) -> None:
     server, port = await begun()
-    await asyncio.wait_for(act(server, port), 20)
+    await asyncio.wait_for(act(server, port), 60)
     await server.shutdown()
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(("127.0.0.1", port), 5)
@@ -67,7 +67,7 @@ def test_connections_that_are_being_opened_end_with_the_server() -> None:
         some = [socket.create_connection(("127.0.0.1", port), 5) for _ in range(5)]
         server._take()
         assert len(server._opening) == 5
-        await asyncio.wait_for(server.shutdown(), 5)
+        await asyncio.wait_for(server.shutdown(), 60)
         assert not server.server_state.connections
         for each in some:
             assert each.recv(10) == b""

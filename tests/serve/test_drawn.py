@@ -75,6 +75,8 @@ def cases() -> list[dict[str, Any]]:
         ("alone", mask, about, text_of(b"TIFF, say"), ""), ("boxes", found, of, photo, slide),
         ("unseen", found, of, text_of(b"TIFF, say"), ""), ("none", none, of, photo, ""),
         ("made", {"label": "image", "values": {}, "image": photo}, {"task": {"kind": "image"}}, photo, ""),
+        ("badmask", {**mask, "mask": text_of(b"no PNG")}, about, photo, ""),
+        ("badmade", {"label": "image", "image": text_of(b"no PNG")}, {"task": {"kind": "image"}}, photo, ""),
     ]  # fmt: skip
     return [dict(zip(("id", "said", "about", "file", "act"), case, strict=True)) for case in all_of_them]
 
@@ -166,6 +168,15 @@ def test_boxes_lie_where_they_are(sections: dict[str, str]) -> None:
 
 def test_an_image_that_was_made_lies_over_its_own(sections: dict[str, str]) -> None:
     assert sections["made"].count("<img") == 2 and "image.png" in sections["made"]
+
+
+@pytest.mark.parametrize(("name", "file"), [("badmask", "mask.png"), ("badmade", "image.png")])
+def test_what_the_browser_cannot_decode_is_told_and_can_be_saved(
+    name: str, file: str, sections: dict[str, str]
+) -> None:
+    found = sections[name]
+    assert "cannot decode" in found and f'download="{file}"' in found and "<canvas" not in found
+    assert ("road 50 %" in found) == (name == "badmask")
 
 
 LATE = """<!doctype html><html data-local><body>BODY<script type="module">

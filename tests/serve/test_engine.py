@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import easylearn as el
 from easylearn.errors import WeightsError
 from easylearn.export import load_predictor
 from easylearn.learning import Learner
@@ -26,6 +28,7 @@ from easylearn.serve.refusals import Limits, RefusedError
 from easylearn.serve.rows import RowReader
 from easylearn.serve.sentences import TextReader
 from easylearn.vision.preprocess import ImagePreprocessor
+from tests.learners import LABELS, TEXTS, several
 from tests.serve.asking import photo
 
 CPU = torch.device("cpu")
@@ -157,6 +160,37 @@ def test_long_texts_are_cut_and_turned_and_columns_joined(learners: Mapping[str,
         read({"x": "only"})
 
 
+@pytest.mark.parametrize("suffix", ["onnx", "easylearn"])
+def test_a_text_that_would_take_minutes_is_refused(suffix: str, files: Path) -> None:
+    engine = open_engine(files / f"text.{suffix}", Limits(max_text=50))
+    engine.check()
+    assert engine.run([engine.prepare("a good film " * 4)]).shape == (1, 2)  # type: ignore[union-attr]
+    for item in ("a good film " * 5, {"text": "a" * 51}):
+        with pytest.raises(RefusedError, match="at most 50 are taken") as caught:
+            engine.prepare(item)
+        assert caught.value.status == 413
+    if isinstance(engine, OnnxEngine):
+        tokens = {"tokens": np.zeros((1, 51), np.int64), "lengths": np.array([51])}
+        with pytest.raises(RefusedError, match="50 tokens"):
+            engine.tensors(tokens)
+    table = open_engine(files / f"table.{suffix}", Limits(max_text=1))
+    table.prepare({"a": 1, "b": "x" * 99, "c": 2})  # is no text
+
+
+@pytest.mark.parametrize("suffix", ["onnx", "easylearn"])
+def test_a_model_that_cuts_long_texts_takes_them(suffix: str, tmp_path: Path) -> None:
+    frame = pd.DataFrame({"x": TEXTS, "z": TEXTS, "y": LABELS})
+    data = el.TextData.from_df(frame, ["x", "z"], "y", batch_size=4, min_freq=1, max_tokens=8, progress=False)
+    learn = el.text_classifier_learner(data, emb_size=6, n_hidden=8, n_layers=1, progress=False, device="cpu")
+    learn.export(tmp_path / f"m.{suffix}", **({"format": "onnx"} if suffix == "onnx" else {}))
+    engine = open_engine(tmp_path / f"m.{suffix}", Limits(max_text=50))
+    assert engine.prepare({"x": "a good film " * 9, "z": "a"}) and engine.columns == {"x", "z"}
+    assert engine.weight({"x": "a" * 9999}) == 1  # half of the sample's tokens
+    if isinstance(engine, OnnxEngine):
+        with pytest.raises(RefusedError, match="8 tokens"):
+            engine.tensors({"tokens": np.zeros((1, 9), np.int64), "lengths": np.array([9])})
+
+
 def test_files_that_cannot_be_served_are_refused_in_words(files: Path, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged.onnx"
     damaged.write_bytes((files / "table.onnx").read_bytes()[:500])
@@ -172,6 +206,15 @@ def test_files_that_cannot_be_served_are_refused_in_words(files: Path, tmp_path:
     ):  # fmt: skip
         with pytest.raises(WeightsError, match=what):
             open_engine(path, Limits())
+
+
+def test_a_file_of_several_inputs_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    learner = several(progress=False, device="cpu")
+    learner.export(tmp_path / "m.easylearn")
+    learner.export(tmp_path / "m.onnx", format="onnx")
+    for name in ("m.easylearn", "m.onnx"):
+        with pytest.raises(WeightsError, match=rf"{name} has .*several inputs.*load_predictor"):
+            open_engine(tmp_path / name, Limits())
 
 
 def test_a_graph_may_name_no_other_file(files: Path, tmp_path: Path) -> None:
@@ -213,6 +256,12 @@ def test_a_file_that_gives_other_numbers_than_at_its_export_is_refused(files: Pa
         ("text", ("inputs", 0, "shape", 0), 0, "empty"), ("text", ("inputs", 0, "shape", 1), 0, "empty"),
         ("text", ("check", "inputs", 0, "shape", 1), 0, "empty"),
         ("images", ("inputs", 0, "shape", 1), 10**10, "damaged"),
+        ("images", ("about", "size"), [24, 16], r"'pixels' is tensor\(uint8\) .* 24, 16.* 16, 16"),
+        ("images", ("about", "channels"), 1, "'pixels'"), ("images", ("inputs", 0, "dtype"), "float32", "'pixels'"),
+        ("images", ("inputs", 0, "name"), "other", "in its graph"),
+        ("table", ("inputs", 1, "shape"), ["batch", 5], "conts"),
+        ("table", ("inputs",), [{"name": "cats", "dtype": "int64", "shape": ["batch", 1]}], "'conts' is none"),
+        ("text", ("about", "kind"), "multi", "several inputs"),
     ],
 )  # fmt: skip
 def test_what_a_file_says_that_cannot_be_is_refused_where_it_is_opened(

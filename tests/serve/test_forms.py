@@ -5,8 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import time
+from contextlib import suppress
+from typing import Any
 
 import pytest
+from hypothesis import given as drawn
+from hypothesis import settings
+from hypothesis import strategies as st
 
 from easylearn.serve import forms
 from easylearn.serve.forms import asked
@@ -40,3 +45,64 @@ def test_an_image_that_is_no_base64_is_wrong_alone() -> None:
     )
     assert [given.items[0], given.items[3]] == [b"bytes", b"bytes"]
     assert all(isinstance(item, RefusedError) and item.status == 422 for item in given.items[1:3])
+
+
+OPTIONS = [
+    "boundary=XX",
+    "boundary*0*=x''%zz",
+    "boundary*=utf-8''%ff",
+    'boundary="XX',
+    "boundary=",
+    "charset=x",
+    "=",
+    "*",
+]
+HEADERS = [
+    "form-data",
+    'name="a"',
+    "name",
+    "name*0*=x",
+    "name*=x''%zz",
+    'filename="\\',
+    "filename*1=b",
+    "\0",
+    "\xe9",
+    "a=b",
+]
+PIECES = [
+    b"--XX", b"--", b"\r\n", b"\r\n\r\n", b": ", b"Content-Disposition", b"\0", b"\xff", b'"', b",", b"\n", b"a,b,c",
+    b"{", b"}", b"[", b"]", b'"a": 1', b'"\\ud800"', b"1e999", b"-0", b"9" * 30, b'"image"', b"text", b"\xef\xbb\xbf",
+]  # fmt: skip
+plain = st.lists(st.sampled_from(PIECES), max_size=12).map(b"".join)
+form_part = st.tuples(st.lists(st.sampled_from(HEADERS), max_size=4).map("; ".join), plain).map(
+    lambda part: b"--XX\r\nContent-Disposition: " + part[0].encode("latin-1") + b"\r\n\r\n" + part[1] + b"\r\n"
+)
+forms_of = st.lists(form_part, max_size=3).map(lambda parts: b"".join(parts) + b"--XX--\r\n")
+types = st.sampled_from(
+    ["application/json", "multipart/form-data", "text/csv", "text/plain", "image/png", "", "\xff/a", "a"]
+)
+
+
+@settings(max_examples=120, deadline=None)
+@drawn(
+    st.sampled_from(["images", "table", "text", "histories"]), types, st.lists(st.sampled_from(OPTIONS), max_size=3),
+    st.one_of(plain, forms_of),
+)  # fmt: skip
+def test_whatever_comes_is_read_or_refused(kind: str, sort: str, options: list[str], body: bytes) -> None:
+    with suppress(RefusedError):  # and no other error
+        assert asked(kind, "; ".join([sort, *options]), body, Limits()).items
+
+
+@pytest.mark.parametrize(
+    ("header", "wanted"),
+    [
+        ('name="a b"; filename="x;y=\\"z\\".jpg"', b"data"), ("filename*=UTF-8''x; name=a", b"data"),
+        ('name="a\\"b"', {'a"b': "data"}), ("NAME = é", {"é": "data"}), ("", {"": "data"}),
+        ('name="filename=x"', {"filename=x": "data"}),
+    ],
+)  # fmt: skip
+def test_parts_are_what_their_headers_say(header: str, wanted: Any) -> None:
+    body = b'--X"X\r\nContent-disposition: form-data; ' + header.encode() + b'\r\n\r\ndata\r\n--X"X--'
+    kind = "images" if isinstance(wanted, bytes) else "table"
+    found = asked(kind, 'Multipart/Form-Data; charset=utf-8; boundary="X\\"X"', body, Limits())
+    assert found.items == [wanted] and found.single

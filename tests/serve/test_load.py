@@ -12,6 +12,7 @@ import pytest
 
 from easylearn.errors import ArgumentError, DataError
 from easylearn.serve.load import Plan, Request, Result, measure, page, requests_of
+from tests.serve import clock
 
 ROW: Request = ("application/json", b'{"a": 1}')
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
@@ -43,7 +44,7 @@ def run(answer: Callable[[int], Awaitable[bytes]], rate: float, duration: float)
         server.close()
         return result
 
-    return asyncio.run(go()), asked
+    return clock.run(go()), asked
 
 
 def test_a_server_that_stalls_is_charged_with_all_who_would_have_waited() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from easylearn.errors import WeightsError
 from easylearn.learning import Learner
 from easylearn.placement import Placement, palette
 from easylearn.serve import maps
-from easylearn.serve.app import asgi
+from easylearn.serve.app import Models, asgi
 from easylearn.serve.build import build
 from easylearn.serve.engine import OnnxEngine, Whole
 from easylearn.serve.maps import image_of, mask_of, png_of
@@ -31,7 +33,7 @@ from easylearn.task.mask_predictions import placed, strongest
 from easylearn.vision.boxes_preprocess import BoxPreprocessor
 from easylearn.vision.image2image import make_image
 from tests.learners import boxes, exported, made_images, masks, scenes
-from tests.serve.asking import ask, photo
+from tests.serve.asking import ask, ask_async, photo
 
 JSON_TOO = "application/json, image/png"
 
@@ -275,6 +277,73 @@ def test_what_cannot_be_a_png_is_refused(app: Any) -> None:
     assert ask(app, "/predict/roads", b"no image", "image/png", accept="image/png").status == 415
     assert "boxes" in ask(app, "/predict/cells", PLAIN[0], "image/png", accept=JSON_TOO).said
     assert "mask" not in ask(app, "/predict/roads", PLAIN[0], "image/png", accept="*/*").said
+
+
+@pytest.mark.parametrize(
+    ("accept", "roads", "cells"),
+    [
+        ("image/png", "png", 406), ("image/png;q=0", "plain", "plain"), ("image/png;q=0.0, */*", "plain", "plain"),
+        ("application/json;q=0.9, image/png;q=0.1", "plain", "plain"), ("IMAGE/PNG ; Q=0.3", "png", 406),
+        ("application/json;q=0.5, image/png", "png", "plain"), ("image/*, application/json", "beside", "plain"),
+        ("image/avif,image/webp,image/*;q=0.8,*/*;q=0.5", "png", "plain"), ("image/png, */*", "beside", "plain"),
+        ("image/png, application/json;q=0", "png", 406), ("image/*;q=0, image/png", "png", 406),
+        ("image/*, image/png;q=0", "plain", "plain"), ("*/*", "plain", "plain"), ("text/html", "plain", "plain"),
+        ("image/png;q=nan, application/json", "plain", "plain"), ("image/png;q=., image/*;q=x", "plain", "plain"),
+        ("image/png;q=0.4;version=2, application/json;q=0.4", "beside", "plain"), (", ,image/png,", "png", 406),
+        ("image/png" + ", a/b" * 9000, "png", 406),
+    ],
+)  # fmt: skip
+def test_weights_say_which_answer_is_wanted(accept: str, roads: str, cells: str | int, app: Any) -> None:
+    def kind(name: str, body: bytes = PLAIN[0]) -> str | int:
+        answer = ask(app, f"/predict/{name}", body, "image/png", accept=accept)
+        if answer.headers["content-type"] == "image/png":
+            return "png"
+        return answer.status if answer.status != 200 else "beside" if "mask" in answer.said else "plain"
+
+    assert (kind("roads"), kind("cells")) == (roads, cells)
+    several = {"images": [base64.b64encode(f).decode() for f in PLAIN[:2]]}
+    answer = ask(app, "/predict/roads", several, accept=accept)
+    if cells == 406:  # which is no JSON
+        assert answer.status == 406
+    else:
+        assert ["mask" in one for one in answer.said["predictions"]] == [roads != "plain"] * 2
+
+
+def test_large_answers_are_written_one_after_the_other_and_counted(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else those that wait to be compressed, of forty million pixels each, are as many as come."""
+    models = Models({"m": files / "masks.onnx"}, Limits())
+    served, write = models.find("m"), threading.Event()
+    app, writing, together = asgi(models), [], []
+
+    def slowly(pixels: np.ndarray) -> bytes:
+        writing.append(pixels.shape)
+        together.append(len(writing))
+        assert write.wait(60)
+        writing.pop()
+        return png_of(pixels)
+
+    monkeypatch.setattr("easylearn.serve.app.png_of", slowly)
+
+    async def one() -> Any:
+        return await ask_async(app, "/predict/m", PLAIN[0], "image/png", accept="image/png")
+
+    async def run() -> list[Any]:
+        served.seconds = 1e-4
+        first = [asyncio.create_task(one()) for _ in range(3)]
+        while not writing:
+            await asyncio.sleep(0.01)
+        served.seconds = 1.0
+        refused = [await one(), await ask_async(app, "/predict/m", PLAIN[0], "image/png")]
+        live = await ask_async(app, "/v2/health/live", method="GET")
+        write.set()
+        return [*refused, live, *(await asyncio.gather(*first)), await one()]
+
+    found = asyncio.run(asyncio.wait_for(run(), 100))
+    assert [answer.status for answer in found] == [503, 503, 200, 200, 200, 200, 200]
+    assert all(int(answer.headers["retry-after"]) >= 1 for answer in found[:2])
+    assert together == [1] * 4 and served.is_free
 
 
 def test_boxes_and_images_are_answered(app: Any, trained: Mapping[str, Learner]) -> None:

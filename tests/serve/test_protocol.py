@@ -7,6 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from easylearn.serve.exchange import Answer, in_json  # noqa: E402
 from easylearn.serve.guard import Guard  # noqa: E402
 from easylearn.serve.protocol import protocol  # noqa: E402
 from easylearn.serve.refusals import Limits  # noqa: E402
+from tests.serve import clock  # noqa: E402
 
 Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 BUSY = b"HTTP/1.1 503 Busy\r\ncontent-length: 4\r\n\r\nbusy"
@@ -83,7 +85,7 @@ def served(
         server.close()
         await asyncio.sleep(0.01)
 
-    asyncio.run(run())
+    clock.run(run())
     return counted
 
 
@@ -125,7 +127,7 @@ def test_bodies_may_come_in_pieces() -> None:
 @pytest.mark.parametrize(
     "given",
     [
-        request(b"a", "?x=1"), request(b"a", "/%41"), request(b"a", more="connection: close\r\n"),
+        request(b"a", "?x=1"), request(b"a", "/%41"), request(b"a", "#x"), request(b"a", more="connection: close\r\n"),
         request(b"a").replace(b"1.1", b"1.0"), request(b"a").replace(b"/predict", b"/v2"),
         request(b"a").replace(b"POST", b"PUT"), request(b"a", more="expect: 100-continue\r\n"),
         b"POST /predict HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
@@ -265,6 +267,33 @@ def test_a_client_that_reads_nothing_of_its_answer_is_let_go(said: bytes) -> Non
     served(act, large_at_once, large, deadline=0.7)
 
 
+def test_of_many_answers_that_nobody_reads_the_first_are_let_go() -> None:
+    """Read byte by byte, answers of many megabytes would fill memory for days."""
+    body = b"x" * 20_000_000
+
+    async def large(scope: Any, receive: Any, send: Any) -> None:
+        head = [(b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 200, "headers": head})
+        await send({"type": "http.response.body", "body": body})
+
+    async def act(connect: Any, state: ServerState) -> None:
+        clients = [await connect() for _ in range(3)]
+        for _, writer in clients:
+            writer.transport.pause_reading()
+            writer.write(request(b"long"))
+            await asyncio.sleep(0.1)
+        assert len(state.connections) == 1
+        for reader, writer in clients:
+            writer.transport.resume_reading()
+            with suppress(ConnectionResetError):
+                whole = len(await reader.read(-1) if reader is not clients[2][0] else (await answers(reader, 1))[0])
+                assert whole < len(body) or reader is clients[2][0]
+        clients[2][1].write(request(b"long"))  # and goes on as before
+        assert await answers(clients[2][0], 1) == [body]
+
+    served(act, app=large, max_body=400_000)
+
+
 def test_what_comes_with_a_request_that_is_answered_at_once_has_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "KEPT", 0.1)
 
@@ -376,6 +405,31 @@ def test_no_part_of_a_request_is_taken_for_another_one() -> None:
     assert served(act, busy=lambda: True) == [503]
 
 
+@pytest.mark.parametrize("wish", ["h2c", "websocket", "x"])
+def test_who_wishes_another_protocol_is_answered_in_this_one(wish: str) -> None:
+    """Else the body would be read as a request, which a proxy's next client gets the answer to."""
+    inner, more = request(b"long b"), f"connection: Upgrade, HTTP2-Settings\r\nUpgrade: {wish}\r\n"
+
+    async def act(connect: Any, state: ServerState) -> None:
+        given = request(inner, more=more)
+        for cut in (0, 7, given.index(b"\r\n\r\n") + 2, len(given) - len(inner), len(given) - 3):
+            reader, writer = await connect()
+            for _ in range(2):
+                for piece in (given[:cut], given[cut:] + request(b"c")):
+                    writer.write(piece)
+                    await asyncio.sleep(0.02)
+                said = await answers(reader, 2)
+                assert said[0].endswith(b"short " + inner) and said[1].endswith(b" c")
+            chunked = given.replace(b"content-length: %d" % len(inner), b"transfer-encoding: chunked")
+            chunked = chunked.replace(inner, b"1\r\na\r\n0\r\n\r\n").replace(b"POST /predict", b"PUT /b")
+            writer.write(chunked + b"GET /c HTTP/1.1\r\nhost: h\r\n" + more.encode() + b"\r\n" + request(b"d"))
+            assert await answers(reader, 3) == [b"long a", b"long ", b"long d"]
+        writer.write(b"CONNECT h:80 HTTP/1.1\r\nhost: h\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 400")
+
+    assert served(act) == []
+
+
 def test_what_is_refused_comes_behind_what_runs() -> None:
     async def slow(scope: Any, receive: Any, send: Any) -> None:
         await asyncio.sleep(0.1)
@@ -470,6 +524,48 @@ def test_half_a_request_behind_one_that_is_answered_has_its_time() -> None:
         assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 408 ")
 
     assert served(act, deadline=0.2) == [408]
+
+
+def test_the_rest_of_a_request_that_was_refused_by_its_head_is_read_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No second answer follows the first one: the client would take it for that to its next request."""
+    monkeypatch.setattr(module, "KEPT", 2.0)
+
+    async def refusing(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"no"})
+
+    async def act(connect: Any, state: ServerState) -> None:
+        for rest, more in ((b"c", True), (b"", False)):  # it comes, or does not
+            reader, writer = await connect()
+            given = request(b"abc", "?")
+            writer.write(given[:-1])
+            assert await answers(reader, 1) == [b"no"]
+            await asyncio.sleep(0.2)
+            writer.write(rest)
+            await asyncio.sleep(0.5)  # longer than a request may take to come
+            if more:
+                writer.write(given)
+                assert await answers(reader, 1) == [b"no"]
+            assert await reader.read() == b""
+
+    assert served(act, app=refusing, deadline=0.4) == []
+
+
+def test_who_waits_to_be_asked_for_the_body_has_a_connection_of_its_own() -> None:
+    """Refused by its head, it may leave the body out; what comes next would be taken for it."""
+
+    async def refusing(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"no"})
+
+    async def act(connect: Any, state: ServerState) -> None:
+        reader, writer = await connect()
+        writer.write(request(b"abc", "?", "Expect: 100-Continue\r\n")[:-3])
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b" 404 " in head and b"connection: close" in head.lower()
+        assert await reader.read() == b"no"
+
+    assert served(act, app=refusing) == []
 
 
 def test_half_a_body_is_answered_by_a_server_that_ends() -> None:

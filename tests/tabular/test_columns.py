@@ -350,7 +350,7 @@ def test_a_million_rows_are_quick() -> None:
         {"y": rng.integers(0, 2, n), "a": rng.normal(size=n), "b": rng.integers(0, 1000, n), "c": rng.integers(0, 2, n)}
     )
     df["copy"] = 1 - df["y"]
-    start = time.perf_counter()
+    start = time.process_time()
     assert list(dict(find_leaks(df, "y"))) == ["copy"]
     assert find_ids(df) == ["a"]
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5

@@ -668,6 +668,21 @@ def test_less_is_dropped_where_many_rows_have_numbers_to_predict(
     assert [[m.p for m in layers if isinstance(m, nn.Dropout)] for layers in hidden] == [[drop], [0.3]]
 
 
+@pytest.mark.parametrize(
+    ("target", "changes", "decay"),
+    [("profit", {}, 0.03), ("profit", {"wd": 0.1}, 0.1), ("profit", {"linear": False}, 0.2), ("label", {}, 0.2)],
+)
+def test_weights_decay_less_and_none_are_dropped_where_far_more_rows_have_numbers_to_predict(
+    learner: Any, monkeypatch: pytest.MonkeyPatch, target: str, changes: Any, decay: float
+) -> None:
+    assert learner(make(target)).wd == 0.2
+    monkeypatch.setattr("easylearn.tabular.learner.FAR_MORE_ROWS", 100)
+    learn = learner(make(target), **changes)
+    assert learn.wd == decay
+    drops = [m.p for m in learn.model.hidden if isinstance(m, nn.Dropout)]
+    assert drops == ([0.2] if target == "label" else [])
+
+
 @pytest.mark.parametrize("changes", [{"linear": False}, {"y_range": "auto"}])
 def test_without_a_linear_start_nothing_is_added(learner: Any, changes: Any) -> None:
     learn = learner(make("profit"), **changes)
@@ -699,7 +714,7 @@ def test_vectors_of_members_have_no_numbers_of_a_linear_model_that_is_not_there(
     learner: Any, tmp_path: Path, changes: Any
 ) -> None:
     learn = learner(make("profit"), members=2, **changes)
-    assert learn.model.vectors(0).shape == (6, emb_size(6))
+    assert learn.model.vectors(0).shape == (6, 2 * emb_size(6))  # of both members
     learn.fit_one_cycle(1e-2, 1)
     learn.export(tmp_path / "m.easylearn")
     new = table(20, seed=5)

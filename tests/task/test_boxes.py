@@ -179,6 +179,7 @@ def test_views_of_maps_are_averaged_before_boxes_are_looked_for() -> None:
     views = [torch.randn(2, 6, 8, 8, generator=g) for _ in range(3)]
     stack = torch.stack([TASK.activate(v) for v in views])
     assert torch.equal(TASK.averaged(views, stack), TASK.activate(torch.stack(views).mean(0)))
+    assert TASK.averaged(views[:1], stack[:1]).data_ptr() == stack.data_ptr(), "of a single view they are known"
 
 
 def test_views_of_found_boxes_are_put_together() -> None:

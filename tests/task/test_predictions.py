@@ -18,6 +18,7 @@ from easylearn.task import (
     Predictions,
     Task,
     average_predictions,
+    gathered,
     multi_label,
     next_token,
     regression,
@@ -215,6 +216,21 @@ class TestAverages:
         assert found.labels == tuple(a.classes[i] for i in found.probs.argmax(1))
         assert torch.equal(found.views, torch.cat([a.views, b.views, b.views]))
         assert torch.equal(average_predictions(a).probs, a.probs)
+
+    def test_many_are_averaged_in_files(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        g = torch.Generator().manual_seed(0)
+        of = [Predictions.of(LABELS, torch.rand(40, 3, generator=g), list(map(str, range(40)))) for _ in range(3)]
+        more = Predictions.of(LABELS, of[0].probs, of[0].ids, views=torch.stack([of[1].probs, of[2].probs]))
+        few, with_views = average_predictions(*of), average_predictions(of[0], more)
+        monkeypatch.setattr(gathered, "MOST", 500)
+        monkeypatch.setattr(gathered, "_PIECE", 100)
+        sizes: list[int] = []
+        real = type(LABELS).averaged
+        monkeypatch.setattr(type(LABELS), "averaged", lambda *a: (sizes.append(len(a[1][0])), real(*a))[1])
+        for found, wanted in ((average_predictions(*of), few), (average_predictions(of[0], more), with_views)):
+            torch.testing.assert_close(found.probs, wanted.probs)
+            assert torch.equal(found.views, wanted.views) and found.labels == wanted.labels
+        assert max(sizes) < 10 and len(with_views.views) == 3
 
     def test_numbers_and_several_labels(self) -> None:
         for task in (LABELS, NUMBERS):

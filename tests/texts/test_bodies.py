@@ -66,6 +66,17 @@ class TestTokenizer:
     def test_no_text_forges_a_mark(self) -> None:
         assert "[SEP]" not in PretrainedTokenizer(tokenizer_json()).tokenize(["a [SEP] film [CLS]"])[0][:-1]
 
+    def test_no_thread_sees_its_tokens_before_they_are_called_as_ours_are(self) -> None:
+        tokenizer, seen = PretrainedTokenizer(tokenizer_json()), []
+
+        class Looks(dict[str, str]):
+            def get(self, *given: Any) -> Any:
+                seen.append("closed" in vars(tokenizer))
+                return super().get(*given)
+
+        tokenizer._ours = Looks(tokenizer._ours)
+        assert tokenizer.closed[-2:] != tokenizer.closed[:2] and seen and not any(seen)
+
     def test_each_column_ends_with_the_mark_and_a_prefix_comes_first(self) -> None:
         tokenizer = PretrainedTokenizer(tokenizer_json(), prefix="we . ")
         found = tokenizer.tokenize(["xxfld 1 a film xxfld 2 was bad", "good", ""])
@@ -275,6 +286,18 @@ class TestContrast:
             contrast(learn, lr=1e-3)
             found.append(learn.predict("the film was a great").probs)
         np.testing.assert_array_equal(*found)
+
+    @pytest.mark.parametrize(("own", "wanted"), [(None, 8), (5, 5)])
+    def test_sees_one_window_of_a_long_text(self, folder: Path, own: int | None, wanted: int) -> None:
+        long = TextData.from_lists([f"{t} " * 9 for t in TEXTS], LABELS, max_tokens=own, batch_size=8, progress=False)
+        learn = learner(folder, long)
+        learn.model.body.window = 8
+        seen: list[int] = []
+        learn.model.body.register_forward_pre_hook(
+            lambda module, given: seen.append(given[0].shape[1]) if module.training else None
+        )
+        contrast(learn)
+        assert set(seen) == {wanted}
 
     def test_what_cannot_be_compared_is_refused(self, folder: Path) -> None:
         numbers = TextData.from_lists(TEXTS, np.linspace(0, 1, 36), progress=False)

@@ -202,17 +202,16 @@ class TestThreads:
         alone.fit(1e-2, 4)
         done = threading.Event()
 
-        def watch() -> int:
-            n = 0
+        def watch() -> None:
+            watched.validate("train"), generate(watched, "the", 3)
             while not done.is_set():
                 watched.validate("train"), generate(watched, "the", 3)
-                n += 1
-            return n
 
         with ThreadPoolExecutor(2) as pool:
             looks = [pool.submit(watch) for _ in range(2)]
             watched.fit(1e-2, 4)
             done.set()
-            assert sum(look.result() for look in looks) > 0
+            for look in looks:
+                look.result()
         a, b = alone.model.state_dict(), watched.model.state_dict()
         assert all(torch.equal(a[name], b[name]) for name in a)

@@ -228,6 +228,7 @@ def test_progress_is_shown_only_where_it_takes_long(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     docs = Documents.from_list(corpus())
+    monkeypatch.setattr(processing, "_PATIENCE", 600.0)
     TextProcessor.fit(docs)
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(processing, "_PATIENCE", 0.0)

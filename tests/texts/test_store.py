@@ -44,7 +44,9 @@ def files(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir()) if folder.exists() else []
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     docs=st.lists(st.lists(st.integers(0, 65535), max_size=6), max_size=8), wide=st.booleans(), cut=st.integers(0, 8),
     limit=st.sampled_from([0, 9, 10**6]), piece=st.integers(1, 9),

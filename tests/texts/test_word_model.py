@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from easylearn.errors import ArgumentError, DataError
-from easylearn.task import average_predictions
+from easylearn.task import Predictions, average_predictions
 from easylearn.texts.data import TextData
 from easylearn.texts.learner import text_classifier_learner
 from easylearn.texts.word_model import word_model
@@ -42,6 +42,29 @@ class TestPredictions:
         blind, told = (word_model(data, more).predict(new).probs[:, 1] for more in ([], UNLABELLED))
         assert float(blind.std()) < 1e-6  # words that it never saw
         assert float(told[:3].mean() - told[3:].mean()) > 0.15
+
+    def test_words_learn_from_what_is_said_of_texts_without_labels(self) -> None:
+        data, longer = some_data(valid=[0, 1]), [f"{text} {i % 7}" for i, text in enumerate(UNLABELLED)]
+        sure = torch.rand(len(longer), generator=torch.Generator().manual_seed(0)) / 2 + 0.5
+        good = torch.tensor([any(w in text for w in GOOD) for text in longer])
+        probs = torch.where(good, sure, 1 - sure)
+        said = Predictions.of(data.task, torch.stack([1 - probs, probs], 1), tuple(map(str, range(len(longer)))))
+        words = word_model(data, longer, said=said)
+        new = [f"a {w} film" for w in (*GOOD[2:], *BAD[2:])]
+        assert words.predict(new).labels == ("pos",) * 3 + ("neg",) * 3
+        scores = words.directions.transform(TEXTS[2:])
+        assert scores.shape == (22, 1) and abs(float(scores.std()) - 1) < 1e-5
+        assert torch.equal(word_model(some_data(), words).predict(new).probs[:, 1] > 0.5, torch.arange(6) < 3)
+
+    def test_of_each_class_as_many_texts_are_taken_those_it_is_said_of_most_surely(self) -> None:
+        texts = ["red rose", "blue sky", "green leaf"] * 4
+        data = TextData.from_lists(texts, list("abc") * 4, valid=[0], progress=False)
+        more = ["red wine"] * 20 + ["blue sea"] * 5 + ["green tea"] * 5
+        probs = torch.full((30, 3), 0.1)
+        probs[:20, 0], probs[20:25, 1], probs[25:, 2] = 0.8, 0.4, 0.4  # the first is the likeliest of too many
+        words = word_model(data, more, said=Predictions.of(data.task, probs, tuple(map(str, range(30)))))
+        assert words.directions.transform(["red wine", "blue sea", "green tea"]).argmax(1).tolist() == [0, 1, 2]
+        assert words.predict(["wine, red wine", "sea", "tea"]).labels == ("a", "b", "c")
 
     def test_says_the_same_of_a_split_as_of_its_texts_and_knows_the_targets(self) -> None:
         data = some_data()
@@ -118,6 +141,18 @@ class TestRefusals:
     def test_texts_without_labels_that_are_none(self, more: Any, message: str) -> None:
         with pytest.raises((ArgumentError, DataError), match=message):
             word_model(some_data(), more)
+
+    def test_what_is_said_of_other_texts_or_classes(self) -> None:
+        data = some_data()
+        said = word_model(data).predict(UNLABELLED)
+        for more in (UNLABELLED[1:], [], word_model(data)):
+            with pytest.raises(ArgumentError, match=r"said must be .*unlabelled|list of texts"):
+                word_model(data, more, said=said)
+        with pytest.raises(ArgumentError, match=r"said must be .*ndarray"):
+            word_model(data, UNLABELLED, said=said.probs.numpy())  # type: ignore[arg-type]
+        other = TextData.from_lists(TEXTS, ["good", "bad"] * 12, valid=[0], progress=False)
+        with pytest.raises(ArgumentError, match="other classes"):
+            word_model(other, UNLABELLED, said=said)
 
     def test_texts_without_words(self) -> None:
         with pytest.raises(DataError, match="no training text has a word"):

@@ -9,9 +9,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -304,9 +305,42 @@ class Store:
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    made: list[Any] = []
+
+    class Watch(processes._Watch):
+        def __init__(self, *given: Any) -> None:
+            made.append(self)
+            super().__init__(*given)
+
+    monkeypatch.setattr(processes, "_Watch", Watch)
     for name, seconds in (("LOOK", 0.01), ("LOST", 0.3), ("JOIN", 0.5)):
         monkeypatch.setattr(processes, name, seconds)
+    yield
+    for each in made:
+        each.failed = 0, "the test is over"  # its thread ends
+
+
+class Clock:
+    """Goes on when the thread that looks around sleeps: so nobody seems lost because the machine is busy."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            self.now += seconds
+        time.sleep(0.001)
+
+
+@pytest.fixture
+def clock(quick: None, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(processes, "time", made)
+    return made
 
 
 def never() -> None:
@@ -315,6 +349,7 @@ def never() -> None:
 
 @pytest.mark.usefixtures("quick")
 class TestWaiting:
+    @pytest.mark.usefixtures("clock")
     def test_whoever_is_not_heard_of_any_more_ends_the_others(self) -> None:
         store = Store()
         store.set("alive 1", "7")
@@ -323,17 +358,20 @@ class TestWaiting:
         with pytest.raises(StateError, match=r"process 1 of 3 .*silence"):
             Processes(2, 3, store).watching(never)  # which looks after process 0, and is told
 
-    def test_whoever_lives_is_waited_for(self) -> None:
-        store, ended = Store(), time.monotonic() + 1.0
-        alone = Processes(0, 2, store)
+    def test_whoever_lives_is_waited_for(self, clock: Clock) -> None:
+        class Living(Store):
+            def get(self, key: str) -> bytes:
+                return str(clock.now).encode() if key == "alive 1" else super().get(key)
 
         def work() -> None:
-            while time.monotonic() < ended:
-                store.set("alive 1", str(time.monotonic()))
-                time.sleep(0.02)
+            while clock.now < 1.0:
+                time.sleep(0.001)
 
-        alone.watching(work)
+        store = Living()
+        store.set("alive 1", "0")
+        Processes(0, 2, store).watching(work)
 
+    @pytest.mark.usefixtures("clock")
     def test_a_store_that_is_gone_is_not_waited_for(self) -> None:
         store = Store()
         alone = Processes(0, 2, store)
@@ -348,6 +386,20 @@ class TestWaiting:
         with pytest.raises(StateError, match=r"process 0 of 2 has lost another one.*Connection closed"):
             Processes(0, 2, None).watching(broken)
 
+    def test_the_error_of_another_process_is_told_however_late_the_store_is_read(self, clock: Clock) -> None:
+        class Slow(Store):
+            def check(self, keys: list[str]) -> bool:
+                time.sleep(0.05)
+                return super().check(keys)
+
+        def broken() -> None:
+            store.set("easylearn failed", json.dumps([1, "ValueError: a file is missing"]))
+            raise RuntimeError("Connection closed by peer")
+
+        store = Slow()
+        with pytest.raises(StateError, match="process 1 of 2 ended with ValueError: a file is missing"):
+            Processes(0, 2, store).watching(broken)
+
     def test_nobody_waits_for_ever_for_one_that_was_not_started(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
@@ -357,8 +409,25 @@ class TestWaiting:
         with pytest.raises(StateError, match=r"process 1 of 2 has waited .* for the others.*MASTER_PORT"):
             processes.join.__wrapped__()
 
+    def test_who_gave_up_waiting_before_anybody_looked_says_so(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        place = {"RANK": "1", "WORLD_SIZE": "2", "EASYLEARN_RENDEZVOUS": (tmp_path / "meet").as_uri()}
+        for name, value in place.items():
+            monkeypatch.setenv(name, value)
+
+        def in_vain(store: Any, rank: int, world: int, until: float) -> str:
+            while time.monotonic() <= until:
+                time.sleep(0.01)
+            return ""
+
+        monkeypatch.setattr(processes, "LOOK", 60.0)
+        monkeypatch.setattr(processes, "_attempt", in_vain)
+        with pytest.raises(StateError, match=r"process 1 of 2 has waited .* for the others"):
+            processes.join.__wrapped__()
+
     def test_an_attempt_is_of_those_that_are_there_now(self) -> None:
-        store, until = Store(), time.monotonic() + 5
+        store, until = Store(), time.monotonic() + 60
         stale = "0123"
         store.set("attempt", stale)  # as one left them that was killed
         store.set(f"{stale} 1", "4567")
@@ -423,7 +492,7 @@ processes.launch(work, 2)
 def test_in_a_notebook_that_has_computed_with_threads_launch_does_not_hang() -> None:
     done = subprocess.run(
         [sys.executable, "-c", FORKED], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
-        timeout=120,
+        timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert sorted(done.stdout.splitlines()) == ["True 1", "True 1", "True 4"]

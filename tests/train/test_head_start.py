@@ -12,14 +12,24 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from easylearn import keyed
 from easylearn.data.loaders import TensorData
 from easylearn.errors import EasyLearnWarning
 from easylearn.learning import Learner
 from easylearn.nn.body_head import BodyHead
+from easylearn.nn.branched import Branched
 from easylearn.nn.heads import pooled_head
 from easylearn.task import Task, multi_label, regression, single_label
 from easylearn.train import head_start
-from easylearn.train.head_start import is_fresh, scale_features, solve_head, solve_linear
+from easylearn.train.head_start import (
+    _names_told,
+    _ranks,
+    _share_out,
+    is_fresh,
+    scale_features,
+    solve_head,
+    solve_linear,
+)
 from easylearn.train.optim import sgd
 
 N, SIZE = 90, 40
@@ -92,7 +102,7 @@ def test_ridge_takes_the_penalty_that_scikit_learn_finds_by_leaving_each_item_ou
         y + 3 * torch.randn(n, n_out, generator=torch.Generator().manual_seed(2)),
     )
     penalties = [10.0**-k for k in range(6)]
-    weight, bias, _ = solve_linear(task, x, y, torch.arange(n), 0, torch.zeros(n_out), penalties) or (None, None, False)
+    weight, bias, _ = solve_linear(task, x, y, torch.arange(n), 0, torch.zeros(n_out), penalties) or (None, None, None)
     alphas = n * n_out / 2 * np.geomspace(1, 1e-5, 11) * float(x.square().sum(1).mean())
     theirs = linear_model.RidgeCV(alphas).fit(x.double().numpy(), y.double().numpy())
     assert weight is not None and bias is not None and alphas[0] > theirs.alpha_ > alphas[-1]
@@ -153,7 +163,7 @@ def test_with_precompute_or_without_it_starts_the_same_and_once(monkeypatch: pyt
     calls: list[nn.Module] = []
     real = head_start.solve_head
 
-    def solve(head: nn.Module, *rest: Any) -> bool:
+    def solve(head: nn.Module, *rest: Any) -> Tensor | None:
         says = real(head, *rest)
         calls.append(copy.deepcopy(head))
         return says
@@ -242,3 +252,80 @@ def test_whether_features_say_anything(task: Task) -> None:
             assert found is not None and found.says == says
     found = solve_linear(replace(task, loss_fn=task.loss), foreign, y, torch.arange(n), 0, bias)
     assert found is None or found.says  # of a loss of one's own nobody knows what an item costs
+
+
+def rare(tells: bool, n: int = 1500, seed: int = 0) -> tuple[Task, Tensor, Tensor]:
+    """Thirty names, of which features tell one that few items have, or none."""
+    g = torch.Generator().manual_seed(seed)
+    x, rates = torch.randn(n, 20, generator=g), torch.linspace(0.005, 0.3, 30)
+    y = (torch.rand(n, 30, generator=g) < rates).float()
+    if tells:
+        y[:, 0] = (x[:, 0] > 2).float()
+    return multi_label([f"name {k}" for k in range(30)]), x, y
+
+
+def test_who_tells_one_rare_name_of_thirty_says_something() -> None:
+    """Of all names together it lowers the loss by less than a hundredth."""
+    for tells in (True, False):
+        task, x, y = rare(tells)
+        bias = task.first_outputs(y)
+        assert bias is not None
+        found = solve_linear(task, x, y, torch.arange(len(x)), 0, bias.float())
+        assert found is not None and found.told.tolist() == [tells] + 29 * [False] and found.says == tells
+    x, y = rare(True)[1:]
+    wide = torch.randn(1500, 30, generator=torch.Generator().manual_seed(1))
+    for k, says in ((0, True), (None, False)):  # one number of thirty, by ridge regression
+        numbers = wide.clone()
+        if k is not None:
+            numbers[:, k] += 0.35 * x[:, 1]
+        found = solve_linear(
+            regression([str(k) for k in range(30)]), x, numbers, torch.arange(1500), 0, torch.zeros(30)
+        )
+        assert found is not None and found.told.tolist() == [says] + 29 * [False]
+
+
+def test_features_without_meaning_tell_none_of_many_rare_names() -> None:
+    """Whatever values are like: in 60 draws with 30 names each less than one is expected to seem to be told."""
+    g = torch.Generator().manual_seed(0)
+    answers = (torch.rand(60, 300, 30, generator=g) < 0.02).double()
+    said = torch.randn(60, 300, 30, generator=g, dtype=torch.float64).exp() ** 3  # with far values
+    assert sum(int(_names_told(s, a).sum()) for s, a in zip(said, answers, strict=True)) <= 3
+    said[:, :, 7] += 1e9 * answers[:, :, 7]
+    enough = answers[:, :, 7].sum(1) >= 7
+    told = torch.stack([_names_told(s, a) for s, a in zip(said, answers, strict=True)])
+    assert enough.any() and told[enough, 7].all() and told.sum() <= told[:, 7].sum() + 3
+    common = (torch.rand(4000, 1, generator=g) < 0.5).double()
+    weak = common * 0.2 + torch.randn(4000, 1, generator=g)  # sure, and of no use
+    assert not _names_told(weak, common).any() and _names_told(weak + common, common).all()
+
+
+def test_ranks_are_scipys() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    x = np.array([3.0, 1.0, 3.0, 2.0, 3.0, 1.0])
+    assert np.allclose(_ranks(x), stats.rankdata(x) - 3.5)
+
+
+def test_a_constant_does_not_know_the_answers_that_it_is_judged_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Tensor] = []
+    real = head_start._is_better
+    monkeypatch.setattr(head_start, "_is_better", lambda c, losses: (seen.append(c), real(c, losses))[1])
+    task, (x, y) = regression(["y"]), made(regression(["y"]), 120)
+    solve_linear(task, x, y, torch.arange(120), 0, torch.zeros(1))
+    rest = (y.sum() - y) / 119
+    torch.testing.assert_close(seen.pop(), (y - rest).square().flatten().double(), rtol=1e-4, atol=1e-5)
+    task, x = multi_label(["a"]), torch.randn(1000, 3, generator=torch.Generator().manual_seed(0))
+    held = np.array(keyed.uniform(np.arange(1000), 1, 0, "held")[:, 0] < 0.2)
+    y = torch.from_numpy(held).float()[:, None]  # all that are held back have it, and none of the others
+    y[::7] = 1.0
+    rate = float(y[torch.from_numpy(~held)].mean())
+    solve_linear(task, x, y, torch.arange(1000), 0, torch.tensor([float(y.mean())]).logit())
+    assert seen[0].exp().reciprocal().mean().item() == pytest.approx(rate, abs=1e-3)
+
+
+def test_branches_have_shares_in_the_names_that_they_tell() -> None:
+    told = {"a": torch.ones(3) > 0, "b": torch.tensor([True, False, False]), "c": torch.zeros(3) > 0, "d": None}
+    for task, of_b in ((multi_label(["x", "y", "z"]), [1, 0, 0]), (THREE, [1, 1, 1])):
+        model = Branched(list(told), [nn.Linear(2, 3) for _ in told], [1] * 4, 3, "outputs")
+        with pytest.warns(EasyLearnWarning, match="'c' say nothing"):
+            _share_out(model, task, told)
+        assert model.shares.tolist() == [[1, 1, 1], of_b, [0, 0, 0], [1, 1, 1]]

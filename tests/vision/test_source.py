@@ -354,7 +354,7 @@ def _in_little_shared_memory(program: str) -> subprocess.CompletedProcess[str]:
     mount = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=8m tmpfs /dev/shm && "$@"', "sh"]
     if sys.platform != "linux" or subprocess.run([*mount, "true"], capture_output=True).returncode:
         pytest.skip("no file systems may be mounted here")
-    return subprocess.run([*mount, sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    return subprocess.run([*mount, sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
 
 
 @pytest.mark.slow

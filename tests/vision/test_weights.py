@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from easylearn.errors import ArgumentError, WeightsError
+from easylearn.nn import registry
 from easylearn.vision import weights
 from easylearn.vision.archs import get_arch
 from easylearn.vision.weights import (
@@ -22,9 +23,8 @@ from easylearn.vision.weights import (
     TimmWeights,
     TorchvisionWeights,
     fill_body,
+    impatient,
     read_file,
-    socket_timeout,
-    undrawn,
 )
 
 needs_timm = pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is not installed")
@@ -269,11 +269,20 @@ def test_an_unknown_entry() -> None:
 
 def test_the_timeout_is_given_back_after_an_error() -> None:
     def fail() -> None:
-        with socket_timeout(3.0):
+        with impatient():
             raise KeyError(socket.getdefaulttimeout())
 
-    with pytest.raises(KeyError, match=r"3\.0"):
+    with pytest.raises(KeyError, match=str(weights.SOCKET_TIMEOUT)):
         fail()
+    assert socket.getdefaulttimeout() is None
+
+
+def test_the_timeout_is_given_back_by_the_last_of_two_downloads() -> None:
+    one, other = impatient(), impatient()
+    one.__enter__(), other.__enter__()
+    one.__exit__(None, None, None)
+    assert socket.getdefaulttimeout() == weights.SOCKET_TIMEOUT
+    other.__exit__(None, None, None)
     assert socket.getdefaulttimeout() is None
 
 
@@ -295,7 +304,7 @@ def test_a_package_that_is_not_installed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("arch", ["resnet18", "densenet121", "vgg11_bn"])
 def test_nothing_is_drawn_for_weights_that_are_read(arch: str) -> None:
     before = torch.get_rng_state()
-    with undrawn():
+    with registry.undrawn():
         net = get_arch(arch).build()
         buffer = torch.empty(3).normal_()
     torch.set_rng_state(before)

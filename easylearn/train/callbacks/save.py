@@ -19,7 +19,7 @@ from ...errors import ArgumentError, EasyLearnWarning, StateError, check_whole
 from ...task.accumulate import Pool
 from ..callback import Callback, check_callbacks
 from ..monitor import Monitor
-from ..predict import evaluate, gather
+from ..predict import evaluate_alike, gather
 from ..snapshot import copy_into, shared_out
 from ..state import Run
 from .average import WeightAverage
@@ -146,7 +146,7 @@ class KeepBest(Callback):
         if run.step == 0:
             self.best, self._kept = None, []
             if run.valid_loader is not None:
-                self._compare(run, 0, evaluate(run.model, run.valid_loader, run.task, run.strategy))
+                self._compare(run, 0, evaluate_alike(run.model, run.valid_loader, run.task, run.strategy))
 
     def on_epoch_end(self, run: Run) -> None:
         """Keep these if they are among the best."""
@@ -165,7 +165,7 @@ class KeepBest(Callback):
             alike = ([shared_out(t.to(own.device), own) for t in ts] for own, ts in zip(live, several, strict=True))
             copy_into(live, map(_mean, alike))
             more = _item_losses(run) - of_best
-            if not more.mean() <= more.std(correction=0) / len(more) ** 0.5:
+            if not run.strategy.decide(bool(more.mean() <= more.std(correction=0) / len(more) ** 0.5)):
                 copy_into(live, kept[0][2])
 
     def _compare(self, run: Run, epoch: int, metrics: Mapping[str, float]) -> None:

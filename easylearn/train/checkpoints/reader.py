@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from ... import keyed
 from ...errors import ArgumentError, EasyLearnWarning, SchemaError, StateError, WeightsError
 from ...files import StrPath, as_path
-from ...nn.body_head import BodyHead
 from ...nn.branched import active_groups
 from ...schedules import Schedule
 from ...task import Task
@@ -24,7 +23,7 @@ from ..callbacks.save import KeepBest, SaveBest, SaveCycles
 from ..distributed import with_lanes
 from ..optim import OptimizerFn, build_optimizer
 from ..plan import FitPlan
-from ..precompute import features_key
+from ..precompute import stored_key
 from ..snapshot import copy_into, shared_out
 from ..state import Run
 from .context import CallbacksOfFit, RunContext, versions
@@ -108,10 +107,11 @@ class SavedRun:
                 "were, and resume again"
             )
         params, body = self._state["model"]["params"], self._state["model"].get("body")
-        if body and (not isinstance(context.model, BodyHead) or features_key(context.model, context.strategy) != body):
+        if body and stored_key(context.model, context.strategy) != body:
             raise StateError(
                 f"{self.file} holds a head alone, and the body of the learner, with its pooling and precision, is not "
-                "the frozen one that it was trained on. Make the learner with the weights that it had, and begin again"
+                "the frozen one that it was trained on (of several branches, one of them). Make the learner with the "
+                "weights that it had, and begin again"
             )
         shapes = {n: tuple(p.shape) for n, p in context.model.named_parameters() if n in params or not body}
         if {k: tuple(v.shape) if isinstance(v, Tensor) else None for k, v in params.items()} != shapes:

@@ -105,8 +105,8 @@ class CheckpointWriter(Callback):
         Args:
             run: that is to be written.
             callbacks: by origin.
-            body: the `features_key` of the frozen body, where the run trains a head on stored features. Where the same
-                function makes the learner anew (`Continued`), that stands for its weights.
+            body: the `stored_key` of the frozen bodies, where the run trains heads on stored features. Where the same
+                function makes the learner anew (`Continued`), that stands for their weights.
             earlier: of fits of this model. Where one of them trained the body, that is written, too: on a GPU it would
                 not come out the same again.
         """

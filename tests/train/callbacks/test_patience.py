@@ -81,7 +81,11 @@ class TestEarlyStopping:
 
 
 class TestReduceLROnPlateau:
-    @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        max_examples=25,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
     @given(
         values=st.lists(st.integers(0, 5).map(float), min_size=2, max_size=10),
         higher=st.booleans(),

@@ -18,6 +18,7 @@ from easylearn.train.callback import Callback
 from easylearn.train.callbacks import KeepBest, SaveBest, SaveCycles, WeightAverage, save
 from easylearn.train.callbacks.save import suited
 from easylearn.train.state import Pause, Run
+from easylearn.train.strategy import SingleDevice
 
 MakeLearner = Callable[..., Learner]
 
@@ -236,6 +237,20 @@ class TestKeepBest:
         assert best < 6 or rate < 1  # a large rate does harm at some time
         assert same(weights(learn), copies[best]) and keep.epoch == best and keep.best == losses[best]
         assert learn.validate()["valid_loss"] == pytest.approx(min(losses))
+
+    def test_of_several_processes_the_first_one_says_what_is_best(self, make_learner: MakeLearner) -> None:
+        """Last bits differ where devices do, and then each kept the weights of another epoch."""
+        said = iter([0.5, 0.4, 0.6, 0.3, 0.7])
+
+        class Second(SingleDevice):
+            def gather(self, rows: torch.Tensor) -> torch.Tensor:
+                first = torch.full_like(rows, next(said)) if rows.dtype == torch.float64 else rows
+                return torch.cat([first, rows])
+
+        learn, keep = make_learner(), KeepBest()
+        learn._strategy = Second(torch.device("cpu"))
+        record = learn.fit(0.1, 4, callbacks=[keep])
+        assert record.column("valid_loss") == [0.4, 0.6, 0.3, 0.7] and (keep.epoch, keep.best) == (3, 0.3)
 
     def test_of_several_it_ends_with_their_mean(self, at: Any, weights: Any) -> None:
         x = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import tempfile
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import IO
 
 import torch
 from torch import Tensor
 
-from ..data.cache import mapped_copy
 from ..errors import EasyLearnError
-from ..files import cache_dir
+from ..files import cache_dir, mapped_copy
 
 MOST = 2**29  # bytes that stay in memory: with the copy that puts them together a GB
 _PIECE = 2**26  # bytes that are worked on together where there are more
@@ -58,11 +57,12 @@ class Gathered:
                 with suppress(OSError):  # which writes what waits once more
                     self._file.close()
                 raise EasyLearnError(
-                    f"what the model says takes more than {self._bytes >> 20:,} MB, and {cache_dir()} cannot hold it: "
-                    f"{error.strerror}. Set the environment variable EASYLEARN_CACHE to a folder with more room, or "
-                    "take fewer items at a time, as predictor.stream(items) does"
+                    f"{cache_dir()} is full ({error.strerror}) at {self._bytes >> 20:,} MB of what a model says of the "
+                    "items, which are gone: nothing is kept of them. Free some space there, or set the environment "
+                    "variable EASYLEARN_CACHE to a folder with more room, and predict again; or a few items at a time, "
+                    "as predictor.stream(items) does, which keeps none"
                 ) from error
-            self._rows = [rows[:0]]
+            self._rows = [rows[:0].clone()]  # a view would keep all of them in memory
 
     def tensor(self) -> Tensor:
         """All rows, (n, ...). Changes to them do not reach the file."""
@@ -73,13 +73,38 @@ class Gathered:
         return torch.frombuffer(mapped, dtype=like.dtype).view(-1, *like.shape[1:])
 
 
-def by_pieces(fn: Callable[..., Tensor], *given: Tensor) -> Tensor:
+def stacked(each: Iterable[Tensor]) -> Tensor:
+    """Tensors of one shape, one after the other, as one, (v, ...); a single one is not copied.
+
+    >>> stacked([torch.zeros(2), torch.ones(2)])
+    tensor([[0., 0.],
+            [1., 1.]])
+    """
+    rest = iter(each)
+    first, second = next(rest), next(rest, None)
+    if second is None:
+        return first[None]
+    found = Gathered()
+    found.add(first[None])
+    found.add(second[None])
+    del first, second
+    for one in rest:
+        found.add(one[None])
+    return found.tensor()
+
+
+def by_pieces(fn: Callable[..., Tensor], *given: Tensor, n_bytes: int = 0) -> Tensor:
     """What `fn` makes of the rows of tensors (n, ...), each by itself: of all at once, or gathered where that is much.
+
+    Args:
+        fn: is given some rows of each.
+        given: the tensors.
+        n_bytes: of what rows are only named by what is given, as by numbers.
 
     >>> by_pieces(torch.exp, torch.zeros(3))
     tensor([1., 1., 1.])
     """
-    n, n_bytes = len(given[0]), max(rows.nbytes for rows in given)
+    n, n_bytes = len(given[0]), max(n_bytes, *(rows.nbytes for rows in given))
     if n_bytes <= MOST:
         return fn(*given)
     found, few = Gathered(), max(1, n * _PIECE // n_bytes)

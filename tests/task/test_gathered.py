@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import io
 import os
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,8 @@ import pytest
 import torch
 
 from easylearn.errors import EasyLearnError
-from easylearn.train import gathered
-from easylearn.train.gathered import Gathered, by_pieces
-from easylearn.train.predict import _stacked
+from easylearn.task import gathered
+from easylearn.task.gathered import Gathered, by_pieces, stacked
 
 PIECES = [torch.randn(n, 3, 4, generator=torch.Generator().manual_seed(n)) for n in (2, 5, 0, 1)]
 
@@ -72,7 +72,7 @@ def test_a_full_disk_is_told(few: None, monkeypatch: pytest.MonkeyPatch) -> None
 
     raw = Full()
     monkeypatch.setattr(gathered.tempfile, "TemporaryFile", lambda dir: io.BufferedWriter(raw))
-    with pytest.raises(EasyLearnError, match=r"No space left.*EASYLEARN_CACHE"):
+    with pytest.raises(EasyLearnError, match=r"is full \(No space left.*are gone.*EASYLEARN_CACHE.*predict again"):
         all_of_them()
     assert raw.closed, "the disk is not left full, nor written to once more later"
 
@@ -91,7 +91,39 @@ def test_pieces_give_what_the_whole_gives(few: None) -> None:
     assert len(by_pieces(fn, a[:3], b[:3])) == 3 and sizes == [3]
 
 
+def test_rows_that_are_only_named_count_by_their_own_size(few: None) -> None:
+    rows, sizes = torch.randn(50, 3), []
+
+    def taken(some: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(some))
+        return rows[some]
+
+    at = torch.randperm(20)
+    assert torch.equal(by_pieces(taken, at, n_bytes=rows.nbytes), rows[at]) and sum(sizes) == 20 and max(sizes) < 20
+
+
+def test_of_what_is_in_a_file_nothing_stays_in_memory(few: None) -> None:
+    """A view of no rows would keep all those that it is a view of."""
+    rows = Gathered()
+    rows.add(torch.randn(60, 4))
+    assert in_a_file(rows) and not any(t.untyped_storage().nbytes() for t in rows._rows)
+
+
+def test_views_are_taken_one_at_a_time(few: None) -> None:
+    alive: list[Any] = []
+
+    def views() -> Any:
+        for k in range(6):
+            one = torch.full((30, 4), float(k))
+            alive.append(weakref.ref(one))
+            yield one
+            del one
+            assert sum(ref() is not None for ref in alive) <= 2
+
+    assert torch.equal(stacked(views())[:, 0, 0], torch.arange(6.0))
+
+
 def test_a_single_view_is_not_copied(few: None) -> None:
     a, b = torch.randn(60, 4), torch.randn(60, 4)
-    assert _stacked([a]).data_ptr() == a.data_ptr() and _stacked([a]).shape == (1, 60, 4)
-    assert torch.equal(_stacked([a, b]), torch.stack([a, b]))
+    assert stacked([a]).data_ptr() == a.data_ptr() and stacked([a]).shape == (1, 60, 4)
+    assert torch.equal(stacked([a, b]), torch.stack([a, b]))
