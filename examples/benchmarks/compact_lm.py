@@ -182,7 +182,7 @@ def report(kept: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("books", type=Path, help="folder of texts to pretrain on")
-    parser.add_argument("--fraction", type=float, default=0.45, help="of the books")
+    parser.add_argument("--fraction", type=float, default=0.9, help="of the books")
     parser.add_argument("--out", type=Path, required=True, help="folder for encoders and results")
     parser.add_argument("--sentences", type=Path, help="folder of rt_polarity")
     parser.add_argument("--reviews", type=Path, help="folder of IMDB")
