@@ -306,7 +306,8 @@ async def _rows(served: Batcher, items: list[Any], receive: Receive) -> list[Flo
 
 def _wanted(engine: Engine, accept: str, single: bool) -> str:
     """Whether an image is wanted of a model whose answers are images: "beside" what JSON says, or "alone"; else ""."""
-    png, as_json = qualities(accept, "image/png", "application/json") if "image/" in accept.lower() else (0.0, 1.0)
+    is_named = any(kind in accept.lower() for kind in ("image/png", "image/*"))  # who takes anything wants no image
+    png, as_json = qualities(accept, "image/png", "application/json") if is_named else (0.0, 1.0)
     if not png or png < as_json:
         return ""
     if as_json and not (engine.drawn and single and png > as_json):
