@@ -215,8 +215,9 @@ class Service:
         else:
             write = partial(_in_list, served, rows)
         # Large images and long lists take their time to be written.
-        is_long = wanted or len(rows) * len(engine.names) > LONG_ANSWER
-        return await served.apart(write, len(rows), len(rows)) if is_long else write()
+        n = len(rows) * len(engine.names)
+        weight = len(rows) if wanted else served.weigh_answer(len(rows), n)
+        return await served.apart(write, len(rows), weight) if wanted or n > LONG_ANSWER else write()
 
     async def _predicted(
         self, served: Batcher, items: list[Any], receive: Receive, whole: bool = False
