@@ -444,7 +444,7 @@ class OnnxEngine(Engine):
 
 def columns_of(named: Any) -> frozenset[str]:
     """The columns of texts that a model file names: one, several, or none, which is "text"."""
-    return frozenset([named] if isinstance(named, str) else map(str, named or ["text"]))
+    return frozenset([named] if isinstance(named, str) else [str(name) for name in named or ["text"]])
 
 
 def _bytes(item: Any) -> bytes:
