@@ -107,9 +107,10 @@ class Batcher:
     def admit(self, n: int, weight: float) -> None:
         """Refuse a request of `n` items, and of some weight, with 503 where its answer would come too late.
 
-        Where nothing is before it, it is taken, however long it is.
+        Where nothing is before it, it is taken, however long it is; one item also behind the batch that is computed, or
+        one whose image is written.
         """
-        before = len(self._queue) + self._apart + (self._running if n > 1 else 0)
+        before = len(self._queue) + (self._apart + self._running if n > 1 or self._apart > 1 else 0)
         wait = self.wait + (weight - 1 + self.size) * self.seconds  # the last one goes with a batch, which may be full
         if before and wait > self._max_wait:
             raise RefusedError(

@@ -198,6 +198,27 @@ def test_the_writing_of_a_long_list_keeps_nobody_out_for_as_long_as_its_computin
     assert batcher.weigh_answer(5, 30_000) == 5  # of a quick model it is as much at most
 
 
+def test_one_item_is_taken_behind_one_whose_image_is_written() -> None:
+    """Else of two callers of a model that takes long one would be refused in that time, and taken before it."""
+    batcher, write = made(Slow(0.0, 0.001), max_wait=1.0), threading.Event()
+    batcher.seconds = 0.7
+
+    async def ask() -> None:
+        writing = [asyncio.create_task(batcher.apart(lambda: write.wait(60), 1, 1))]
+        await asyncio.sleep(0)
+        batcher.admit(1, 1)
+        with pytest.raises(RefusedError, match=r"^1 items are before"):
+            batcher.admit(2, 2)
+        writing.append(asyncio.create_task(batcher.apart(lambda: write.wait(60), 1, 1)))
+        await asyncio.sleep(0)
+        with pytest.raises(RefusedError, match=r"^2 items are before"):
+            batcher.admit(1, 1)
+        write.set()
+        await asyncio.gather(*writing)
+
+    asyncio.run(asyncio.wait_for(ask(), 60))
+
+
 def test_long_items_count_for_as_many_as_they_take_the_time_of() -> None:
     engine = Slow(0.0, 0.001, "text")
     batcher, sizes = made(engine, max_wait=1.0), []
