@@ -136,7 +136,9 @@ def classify(task: Task, encoder: SavedEncoder, train: pd.DataFrame, seed: int) 
 def minilm(task: Task, train: pd.DataFrame, seed: int) -> np.ndarray:
     body = TextBody("minilm", max_tokens=4 * task.max_tokens // 3)  # pieces of words are shorter than words
     data = TextData.from_df(train, valid=task.test, batch_size=16, progress=False)
-    return frozen(text_classifier_learner(data, body=body, precompute=True, seed=seed, precision="bf16"))
+    return frozen(
+        text_classifier_learner(data, body=body, precompute=True, seed=seed, precision="bf16", progress=False)
+    )
 
 
 def measure(task: Task, given: argparse.Namespace, books: SavedEncoder, kept: Path) -> None:
