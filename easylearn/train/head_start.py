@@ -284,7 +284,8 @@ def _ridge(
     if not told.any() and (held := torch.from_numpy(draws[first] * _FOLDS < 1)).sum() >= ENOUGH:
         rest, of_rest = wide[~held], y[~held]
         gram = rest.T @ rest + torch.eye(rest.shape[1]) * best * y.shape[1] / 2
-        told = _names_told(wide[held] / share[held].sqrt() @ torch.linalg.solve(gram, rest.T @ of_rest), y[held])
+        plain, answers = (t[held] / share[held].sqrt() for t in (wide, y))  # however often they come
+        told = _names_told(plain @ torch.linalg.solve(gram, rest.T @ of_rest), answers)
     weight = (vectors @ (along * shrunk(best))).T
     solved = Solved(weight.to(x), (mean_y - weight @ mean).to(x), told)
     if not (solved.weight.isfinite().all() and solved.bias.isfinite().all()):
