@@ -53,13 +53,14 @@ def learning(members: int, work: int) -> int:
 def deal(x: Tensor, members: int, m: int) -> Tensor:
     """The rows that each member learns from, (members, n, width), of rows (b, members, width) of which m each learn.
 
-    Row i is for the members i, i + 1, ..., i + m - 1, counted round; the last row fills up the places that are over.
+    Row i is for the members i, i + 1, ..., i + m - 1, counted round. The first rows fill up the places that are over,
+    each once: a row many times over would be much of what batch-norm sees of a small batch.
     """
     if m == members:
         return x.transpose(0, 1)
     group, slot = torch.arange(-(-x.shape[0] // members)).view(-1, 1), torch.arange(m)
     member = torch.arange(members).view(-1, 1, 1)
-    rows = (group * members + (member - slot) % members).clamp(max=x.shape[0] - 1)
+    rows = (group * members + (member - slot) % members) % x.shape[0]
     places = (rows * members + member).flatten().to(x.device)
     return x.flatten(0, 1).index_select(0, places).view(members, -1, x.shape[2])
 

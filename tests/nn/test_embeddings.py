@@ -25,7 +25,7 @@ from easylearn.nn.embeddings import (
     _search,
     emb_size,
 )
-from easylearn.nn.members import LEAST, MemberLinear
+from easylearn.nn.members import LEAST, MemberLinear, deal
 
 SIZES = [(5, 3), (7, 2)]
 
@@ -337,6 +337,12 @@ def test_where_a_step_would_take_too_long_a_row_is_learnt_by_some_members(
     want = model.eval()(cats, conts)
     monkeypatch.setattr("easylearn.nn.members.WORK", 0)
     assert torch.equal(model(cats, conts), want)  # all of them predict
+
+
+@pytest.mark.parametrize(("b", "k", "m"), [(33, 32, 13), (9, 8, 3), (15, 8, 5)])
+def test_no_row_is_much_of_what_a_member_sees_of_a_small_batch(b: int, k: int, m: int) -> None:
+    dealt = deal(torch.arange(float(b)).view(b, 1, 1).expand(b, k, 1), k, m)
+    assert max(int(own.unique(return_counts=True)[1].max()) for own in dealt) <= 2
 
 
 def test_bounds_hold_for_each_member() -> None:
