@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Real
@@ -11,9 +12,10 @@ from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from .. import keyed
-from ..errors import ArgumentError
+from ..errors import ArgumentError, EasyLearnWarning, short
 from ..files import digest
 from ..options import strict
 from .split import Indices, OnePerItem, codes_of, complement, given_of, in_order_met, places, whole
@@ -123,6 +125,8 @@ def folds(
     >>> [(len(train), valid.tolist()) for train, valid in folds(6, 2, times=[3, 1, 2, 6, 5, 4])]
     [(2, [0, 5]), (4, [3, 4])]
     """
+    if isinstance(n, Sized) and not isinstance(n, str):
+        raise ArgumentError(f"n is how many items there are: write len(df), not df itself, a {type(n).__name__}")
     n, k, repeats = whole("n", n, 2), whole("k", k, 2), whole("repeats", repeats, 1)
     how = given_of({"stratify": stratify, "groups": groups, "times": times}, _CONTRADICTIONS)
     if gap is not None and times is None:
@@ -135,6 +139,8 @@ def folds(
         pairs, when = _folds_in_time(n, k, times, gap)
         return Folds(n, tuple(pairs), " in time" + (f", gap {gap}" if gap is not None else ""), times=when)
     labels = None if stratify is None else codes_of("stratify", stratify, n)
+    if stratify is not None and labels is not None:
+        _check_labels(list(stratify), labels, k)
     of = None if groups is None else codes_of("groups", groups, n)
     made: list[Pair] = []
     for repeat in range(repeats):
@@ -143,6 +149,33 @@ def folds(
     words = "".join(f", {word}" for word in ({"stratify": "stratified", "groups": "grouped"}[name] for name in how))
     words += f", {repeats} times" if repeats > 1 else ""
     return Folds(n, tuple(made), f"{words}, seed {seed}", repeats, of)
+
+
+def _check_labels(given: Sequence[Any], codes: npt.NDArray[Any], k: int) -> None:
+    """Refuse labels that are missing, and warn of classes that some folds cannot have; a row of labels is no class."""
+    import pandas as pd
+
+    _, first, counts = np.unique(codes, return_index=True, return_counts=True)
+    rare = []
+    for i, count in zip(first.tolist(), counts.tolist(), strict=True):
+        label = given[i].item() if isinstance(given[i], np.generic) else given[i]
+        if isinstance(label, list | tuple | np.ndarray | Tensor):
+            continue
+        if pd.isna(label):
+            raise ArgumentError(
+                f"stratify has no label for {count:,} items, such as {i} ({label!r}): leave them out, or fill them in"
+            )
+        if count < k:
+            rare.append(f"{short(repr(label), 40)} ({count})")
+    if rare:
+        more = f" and {len(rare) - 5} more" if len(rare) > 5 else ""
+        warnings.warn(
+            f"classes of stratify that occur fewer times than there are folds, {k}: {', '.join(rare[:5])}{more}. Some "
+            "folds hold none of them, and one that occurs once is not trained on where it is held out: take fewer "
+            "folds, join them to others or leave them out",
+            EasyLearnWarning,
+            stacklevel=4,
+        )
 
 
 def _dealt(order: Indices, k: int, labels: npt.NDArray[Any] | None, groups: npt.NDArray[Any] | None) -> list[Indices]:

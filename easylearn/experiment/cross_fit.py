@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,8 +19,8 @@ from torch.nn import functional as F
 from ..artefact.ensemble import write_ensemble
 from ..data.bunch import Data, SplitName
 from ..data.folds import Folds
-from ..errors import ArgumentError, DataError, EasyLearnWarning, StateError, check_whole, short
-from ..files import StrPath
+from ..errors import ArgumentError, DataError, StateError, check_whole, short
+from ..files import StrPath, as_path
 from ..intervals import Interval
 from ..learning import Learner
 from ..metrics import Metric
@@ -33,6 +32,7 @@ from .audit import audit_cheaply
 from .certainty import Values, interval, metric_of, values_of
 from .engine import Engine, once
 from .lines import line_of
+from .origin import origin_of, tell_taken, warn_user
 from .store import Job, create_once, read_once
 from .trials import Recipe
 
@@ -44,6 +44,7 @@ ADVICE = (
     ("seed", "the seeds would all be the same training: give seed=p.seed to the function that makes the learner"),
 )
 NOTE = "items.json"  # in the folder: which item is at which position
+PLAN = "plan.json"  # the plan in words
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -150,10 +151,15 @@ def cross_fit(
     splits: tuple[SplitName, ...] = ("valid", "test") if test else ("valid",)
     made = Followed(make, plan, str(folder), test)
     needs = ADVICE if seeds > 1 else ADVICE[:1]
-    recipe = Recipe(made, fit, None, splits, partial(rows_of_fold, plan), needs, callbacks=callbacks)
+    origin, more = origin_of(make, fit), partial(rows_of_fold, plan)
+    recipe = Recipe(made, fit, None, splits, more, needs, callbacks=callbacks, origin=origin)
     settings = {"kind": "cross_fit", "plan": plan.fingerprint, "point": point, "seeds": [seed, seeds], "test": test}
+    _check_plan(as_path(folder, "a folder"), plan)
     engine = Engine(folder, settings, recipe, once(jobs))
-    ends = engine.store().history.ends
+    store = engine.store()
+    _note_plan(Path(folder), plan)
+    ends = store.history.ends
+    tell_taken(store, origin, (job.key for job in jobs))
     if not ends:  # an earlier make may not have followed the plan
         (Path(folder) / NOTE).unlink(missing_ok=True)
     if any(job.key not in ends for job in jobs):
@@ -293,6 +299,23 @@ def _as_plan(plan: Any) -> Folds:
     return Folds(n, pairs)
 
 
+def _check_plan(folder: Path, plan: Folds) -> None:
+    """Refuse another plan than that of the folder, in words."""
+    before = read_once(folder / PLAN) if folder.is_dir() else None
+    if before is None or before["fingerprint"] == plan.fingerprint:
+        return
+    saved, now = before["plan"], repr(plan)
+    raise StateError(
+        f"{folder} holds another experiment: its plan is {saved}, and "
+        + (f"{now} was asked for" if saved != now else "that which was asked for holds out other items")
+        + ". The same call goes on with it; anything else needs a folder of its own"
+    )
+
+
+def _note_plan(folder: Path, plan: Folds) -> None:
+    create_once(folder / PLAN, line_of({"plan": repr(plan), "fingerprint": plan.fingerprint}))
+
+
 def _look(made: Followed, jobs: Sequence[Job], recipe: Recipe, check: bool) -> None:
     """Before anything is trained: does make follow the plan in two folds, and what can be found quickly of leaks."""
     for job in jobs[:2]:
@@ -306,7 +329,7 @@ def _look(made: Followed, jobs: Sequence[Job], recipe: Recipe, check: bool) -> N
         if job.trial == 0 and check:
             found = audit_cheaply(learn.data, made.plan, job.fold or 0)
             if found.leaks:
-                warnings.warn(f"before training, {found}", EasyLearnWarning, stacklevel=4)
+                warn_user(f"before training, {found}")
 
 
 def _good(jobs: Sequence[Job], ends: Mapping[Any, Any], k: int) -> tuple[Job, ...]:
@@ -320,7 +343,7 @@ def _good(jobs: Sequence[Job], ends: Mapping[Any, Any], k: int) -> tuple[Job, ..
         told = f"fold {fold} with seed {bad[0].seed} is {row['status']}: {row.get('reason', '')}"
         if len(bad) == len([job for job in jobs if job.fold == fold]):
             raise StateError(f"{told}. No training of this fold ended well; try a smaller rate in a new folder")
-        warnings.warn(f"{told}. The fold is predicted by its other seeds alone", EasyLearnWarning, stacklevel=3)
+        warn_user(f"{told}. The fold is predicted by its other seeds alone")
     return good
 
 

@@ -65,6 +65,12 @@ class Trial:
     by: str
     seconds: float
 
+    def __repr__(self) -> str:
+        values = ", ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v!r:.60}" for k, v in self.point.items())
+        value = "no value" if self.value is None else number(self.value)
+        told = self.status + (f": {self.reason:.100}" if self.reason else "")
+        return f"Trial {self.number}: {value} after {self.epochs} epochs ({told}); {values}"
+
 
 class Found:
     """The results of a search; reading them trains nothing.

@@ -20,6 +20,7 @@ from ..options import strict
 from .engine import Engine, Order
 from .found import Found, Line
 from .lines import line_of
+from .origin import origin_of, tell_taken
 from .plans import SearchPlan
 from .samplers import METHODS
 from .space import RESERVED, Space
@@ -121,6 +122,7 @@ def search(
         every=every,
         anew=fidelity is not None,
         on_error=on_error,
+        origin=origin_of(make, fit),
     )
     settings: dict[str, Any] = {
         "kind": "search", "space": plan.space.to_json(), "method": plan.method, "points": list(plan.points),
@@ -131,6 +133,8 @@ def search(
     line = Line(trials, progress)
     try:
         _note_code(engine, make, fit, {"trials": trials, "every": every, "on_error": on_error})
+        store = engine.store()
+        tell_taken(store, recipe.origin or {}, store.history.ends, progress)
         engine.run(workers, line)
     finally:
         line.close()

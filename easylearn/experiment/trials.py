@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from traceback import clear_frames
 from typing import Any
@@ -34,11 +35,16 @@ from ..train.record import Record
 from ..train.state import Pause, Run
 from .curves import is_hopeless
 from .lines import Row
+from .origin import warn_user
 from .store import Job
 
 SCHEMA = 1
 HOPELESS = "it cannot come to"
 _HEADER = "easylearn-predictions"
+_PASS_ON = (
+    "def fit(learn, p, **how): return learn.fit(p.lr, 3, **how). Without it a trial can neither be watched nor go on "
+    "after a kill"
+)
 
 
 class Point:
@@ -56,6 +62,9 @@ class Point:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return point_of, (self._given,)
+
+    def __getitem__(self, name: str) -> Any:
+        raise ArgumentError(f"the values of a point are read by attribute: p.{name}, not p[{name!r}]")
 
     def __repr__(self) -> str:
         return f"Point({', '.join(f'{k}={v!r:.60}' for k, v in self._given.items())})"
@@ -102,6 +111,8 @@ class Recipe:
         callbacks: gives further callbacks of a job, by its folder: new ones of the same classes at each call.
         anew: every rung is trained from its beginning, on more data, say.
         on_error: "skip" makes an error of `make` or `fit` the end of its trial; not an ArgumentError.
+        origin: what is noted of the functions with each end; see `origin.origin_of`.
+        told: what was warned of already.
     """
 
     make: Callable[[Any], Learner]
@@ -116,6 +127,8 @@ class Recipe:
     callbacks: Callable[[Job, Path], Sequence[Callback]] | None = None
     anew: bool = False
     on_error: str = "raise"
+    origin: Row | None = field(default=None, compare=False, repr=False)
+    told: set[str] = field(default_factory=set, compare=False, repr=False)
 
     def point(self, job: Job) -> Any:
         """What `make` and `fit` are given."""
@@ -227,6 +240,7 @@ def run_trial(recipe: Recipe, job: Job, folder: Path, is_lost: Callable[[], bool
     point, begun = recipe.point(job), time.perf_counter()
     watch = _Watch(recipe, job, is_lost)
     row: Row = {"trial": job.trial, "rung": job.rung, "status": "done", "value": None}
+    row |= {} if recipe.origin is None else {"origin": recipe.origin}
     try:
         learn = train(recipe, job, point, folder, watch)
         _check_read(recipe, point, watch)
@@ -261,6 +275,7 @@ def train(recipe: Recipe, job: Job, point: Any, folder: Path, watch: Any) -> Lea
             if not isinstance(learn, Learner):
                 raise ArgumentError(f"make must give a Learner, and gave {name_of(learn)}: does it end with return?")
             learn.progress = False
+            _check_takes(recipe.fit)
             recipe.fit(learn, point, **how, callbacks=[watch, *extra])
         except _RungReached as reached:
             clear_frames(reached.__traceback__)  # circles, too: ExitStack's frame holds what was raised in it
@@ -273,17 +288,27 @@ def train(recipe: Recipe, job: Job, point: Any, folder: Path, watch: Any) -> Lea
     return learn
 
 
+def _check_takes(fit: Callable[..., Any]) -> None:
+    """Refuse a fit that has no place for what it is to pass on."""
+    try:
+        takes = inspect.signature(fit).parameters.values()
+    except (TypeError, ValueError):  # not known of all that can be called
+        return
+    names = {p.name for p in takes if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
+    lacks = [name for name in ("checkpoint", "every", "keep", "callbacks") if name not in names]
+    if lacks and all(p.kind != p.VAR_KEYWORD for p in takes):
+        raise ArgumentError(f"fit takes no {', '.join(lacks)}, which it is to pass on: {_PASS_ON}")
+
+
 def _check_read(recipe: Recipe, point: Any, watch: _Watch) -> None:
     names = [n for n in point._given if n not in ("seed", "fold")]
     if unread := [n for n in names if n not in names_read(point) and n not in dict(recipe.needs)]:
-        warnings.warn(
-            f"neither make nor fit reads p.{', p.'.join(unread)}, so it changes nothing", EasyLearnWarning, stacklevel=2
-        )
+        text = f"neither make nor fit reads p.{', p.'.join(unread)}, so it changes nothing"
+        if text not in recipe.told:
+            recipe.told.add(text)
+            warn_user(text)
     if watch.fits == 0:
-        raise ArgumentError(
-            "fit did not pass on what it was given: def fit(learn, p, **how): return learn.fit(p.lr, 3, **how). "
-            "Without it a trial can neither be watched nor go on after a kill"
-        )
+        raise ArgumentError(f"fit did not pass on what it was given: {_PASS_ON}")
     read = names_read(point)
     for name, advice in recipe.needs:
         if name not in read:

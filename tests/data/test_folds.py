@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, StratifiedKFold, TimeSeriesSplit
 
 from easylearn.data.folds import folds
-from easylearn.errors import ArgumentError
+from easylearn.errors import ArgumentError, EasyLearnWarning
 
 DAYS = pd.Series(pd.date_range("2024-01-01", periods=100), name="day")
 seeds = st.integers(0, 1000)
@@ -85,6 +85,7 @@ class TestFolds:
     def test_a_gap_in_days_as_a_number(self) -> None:
         assert folds(100, 3, times=DAYS, gap=7).fingerprint == folds(100, 3, times=DAYS, gap="7D").fingerprint
 
+    @pytest.mark.filterwarnings("ignore:classes of stratify")
     @given(data=st.data(), k=st.integers(2, 5), seed=seeds)
     def test_stratified_groups_stay_whole_and_even(self, data: st.DataObject, k: int, seed: int) -> None:
         groups = data.draw(st.lists(st.integers(0, 30), min_size=20, max_size=150))
@@ -131,6 +132,8 @@ class TestFolds:
         [
             ({"n": 10, "k": 1}, "k must"),
             ({"n": 3, "k": 4}, "k=4"),
+            ({"n": DAYS, "k": 4}, r"write len\(df\)"),
+            ({"n": 4, "k": 2, "stratify": ["a", None, "a", "b"]}, r"no label for 1 items, such as 1 \(None\)"),
             ({"n": 10, "k": 2.5}, "k"),
             ({"n": 4, "k": 2, "gap": "7D"}, "gap goes with times="),
             ({"n": 4, "k": 2, "groups": [0, 0, 1, 1], "times": [0, 0, 1, 1]}, "not both"),
@@ -152,3 +155,8 @@ class TestFolds:
     def test_refused(self, given_: dict[str, Any], word: str) -> None:
         with pytest.raises(ArgumentError, match=word):
             folds(**given_)
+
+    def test_classes_that_folds_cannot_have_are_named(self) -> None:
+        with pytest.warns(EasyLearnWarning, match=r"folds, 3: 'rich' \(1\), 'b' \(2\)\.") as told:
+            folds(8, 3, stratify=[*"aaa", "rich", "b", "b", "a", "a"])
+        assert told[0].filename == __file__
