@@ -140,7 +140,8 @@ def folds(
         return Folds(n, tuple(pairs), " in time" + (f", gap {gap}" if gap is not None else ""), times=when)
     labels = None if stratify is None else codes_of("stratify", stratify, n)
     if stratify is not None and labels is not None:
-        _check_labels(list(stratify), labels, k)
+        given = stratify.tolist() if isinstance(stratify, Tensor | np.ndarray) else list(stratify)
+        _check_labels(given, labels, k)
     of = None if groups is None else codes_of("groups", groups, n)
     made: list[Pair] = []
     for repeat in range(repeats):
@@ -159,7 +160,7 @@ def _check_labels(given: Sequence[Any], codes: npt.NDArray[Any], k: int) -> None
     rare = []
     for i, count in zip(first.tolist(), counts.tolist(), strict=True):
         label = given[i].item() if isinstance(given[i], np.generic) else given[i]
-        if isinstance(label, list | tuple | np.ndarray | Tensor):
+        if isinstance(label, list | tuple | np.ndarray):
             continue
         if pd.isna(label):
             raise ArgumentError(

@@ -16,7 +16,7 @@ import numpy as np
 from torch import Tensor
 
 from ..data.bunch import Data
-from ..errors import DataError, EasyLearnWarning, name_of
+from ..errors import EasyLearnWarning, name_of
 from ..files import digest
 from ..train.callbacks.progress import shows_bars
 from .lines import Row
@@ -203,7 +203,7 @@ def _of_value(value: Any) -> str | None:
         of = _of_table
     try:
         return None if of is None else of(value)
-    except (DataError, OSError, TypeError, ValueError):  # a table of lists, files that are gone
+    except Exception:  # a table of lists, files that are gone, data of the user's own: then nothing is known of it
         return None
 
 

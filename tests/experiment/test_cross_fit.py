@@ -76,7 +76,8 @@ def test_again_is_at_once_and_another_experiment_is_refused(crossed: Crossed) ->
     def never(p: Any) -> Any:
         raise AssertionError("trained once already")
 
-    again = cross_fit(never, PLAN, fit, folder, seeds=2, test=True)
+    with pytest.warns(EasyLearnWarning, match="make has changed"):
+        again = cross_fit(never, PLAN, fit, folder, seeds=2, test=True)
     assert torch.equal(again.oof.probs, crossed.oof.probs) and again.oof.ids == crossed.oof.ids
     with pytest.raises(StateError, match="plan"):
         cross_fit(make, el.folds(N, 3, seed=2), fit, folder, seeds=2, test=True)

@@ -22,7 +22,7 @@ from easylearn.errors import ArgumentError, EasyLearnWarning, StateError
 from easylearn.experiment.cross_fit import cross_fit
 from easylearn.experiment.origin import origin_of
 from easylearn.experiment.search import search
-from easylearn.experiment.space import log
+from easylearn.experiment.space import log, powers
 from easylearn.experiment.trials import point_of
 from easylearn.learning import Learner
 from tests.experiment.folded import TABLE, fit, make
@@ -106,7 +106,7 @@ def test_another_plan_is_told_in_words(tmp_path: Path) -> None:
 
 def test_search_tells_what_has_changed_and_names_of_no_use_once(tmp_path: Path) -> None:
     def run(fit: Any, **how: Any) -> Any:
-        space = {"lr": log(1e-3, 1.0), "hidden": [2, 4], **how}
+        space = {"lr": log(1e-3, 1.0), "hidden": powers(2, 4), **how}
         return search(make_small, space, fit, tmp_path / str(len(how)), trials=2, progress=False)
 
     found = run(fit_small)
