@@ -109,7 +109,7 @@ class Claims:
 def claims_in(folder: Path) -> Claims:
     """The claims of a folder, the same object for the whole process while somebody uses it."""
     path = folder / FILE
-    name = os.path.abspath(path)
+    name = os.path.realpath(path)  # who closes the file, under whatever name, gives all claims of the process back
     with _alone():  # two threads that come first must not open it twice
         found = _OPEN.get(name)
         if found is None or not found.is_of(path):

@@ -301,8 +301,10 @@ def _outcome(learn: Learner, watch: _Watch) -> Row:
     if math.isfinite(value):
         run = watch.run
         if run is not None and run.record is record and _keeps_best(run):
-            outcome["at_epoch"] = _values(record, name, True)[-1]
+            at = _values(record, name, True)[-1]
+            outcome |= {"at_epoch": at} if math.isfinite(at) else {}
             value = _at_end(run, name, value)
+    if math.isfinite(value):  # also that of the best weights, as of first ones that say the same of all items
         if str(record.stop_reason).startswith(HOPELESS):
             return {**outcome, "value": value, "status": "stopped", "reason": str(record.stop_reason)}
         return {**outcome, "value": value, "status": "paused" if watch.paused else "done"}

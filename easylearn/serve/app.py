@@ -215,8 +215,9 @@ class Service:
         else:
             write = partial(_in_list, served, rows)
         # Large images and long lists take their time to be written.
-        is_long = wanted or len(rows) * len(engine.names) > LONG_ANSWER
-        return await served.apart(write, len(rows), len(rows)) if is_long else write()
+        n = len(rows) * len(engine.names)
+        weight = len(rows) if wanted else served.weigh_answer(len(rows), n)
+        return await served.apart(write, len(rows), weight) if wanted or n > LONG_ANSWER else write()
 
     async def _predicted(
         self, served: Batcher, items: list[Any], receive: Receive, whole: bool = False
@@ -306,7 +307,8 @@ async def _rows(served: Batcher, items: list[Any], receive: Receive) -> list[Flo
 
 def _wanted(engine: Engine, accept: str, single: bool) -> str:
     """Whether an image is wanted of a model whose answers are images: "beside" what JSON says, or "alone"; else ""."""
-    png, as_json = qualities(accept, "image/png", "application/json") if "image/" in accept.lower() else (0.0, 1.0)
+    is_named = any(kind in accept.lower() for kind in ("image/png", "image/*"))  # who takes anything wants no image
+    png, as_json = qualities(accept, "image/png", "application/json") if is_named else (0.0, 1.0)
     if not png or png < as_json:
         return ""
     if as_json and not (engine.drawn and single and png > as_json):

@@ -21,6 +21,7 @@ _LONGEST = 0.25  # of max_wait, that a batch may take
 _TURNS = 3  # of the loop between batches: answers are sent, and what lies in sockets is read and queued
 _TRIAL = 0.05  # seconds in which a size is tried, twice at least
 QUICK = 2e-3  # seconds; what takes less is not worth another thread
+_WRITTEN = 1e-6  # seconds in which a number of an answer is written
 _MEMORY = 0.9  # of what was known of the time of an item, after each batch
 _BURST = 0.4  # of max_wait, that a turn of the loop serves
 # The same, after a turn that refused: where more comes than can be served, a longer queue serves no more, and what is
@@ -94,6 +95,10 @@ class Batcher:
         """How many items of the usual length some items are worth."""
         return sum(map(self.engine.weight, items))
 
+    def weigh_answer(self, n: int, numbers: int) -> float:
+        """The same of writing an answer about `n` items: of a slow model a part of what computing them took."""
+        return min(n, _WRITTEN * numbers / max(self.seconds, _WRITTEN))
+
     @property
     def is_free(self) -> bool:
         """Whether nothing is before what comes now."""
@@ -102,9 +107,10 @@ class Batcher:
     def admit(self, n: int, weight: float) -> None:
         """Refuse a request of `n` items, and of some weight, with 503 where its answer would come too late.
 
-        Where nothing is before it, it is taken, however long it is.
+        Where nothing is before it, it is taken, however long it is; one item also behind the batch that is computed, or
+        one whose image is written.
         """
-        before = len(self._queue) + self._apart + (self._running if n > 1 else 0)
+        before = len(self._queue) + (self._apart + self._running if n > 1 or self._apart > 1 else 0)
         wait = self.wait + (weight - 1 + self.size) * self.seconds  # the last one goes with a batch, which may be full
         if before and wait > self._max_wait:
             raise RefusedError(

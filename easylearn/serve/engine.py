@@ -115,11 +115,19 @@ class Engine(ABC):
             return math.inf  # a small file may hold many pixels
         if self.items == "table":
             return 1.0
-        return max(1.0, _length(item) / _LETTERS)
+        return max(1.0, self._length(item) / _LETTERS)
 
     def weight(self, item: Any) -> float:
         """The same as far as the model goes, which reads no more of a text than it cuts it to, and else one item."""
-        return max(1.0, min(_length(item) / _LETTERS, self._longest / USUAL)) if self.items == "text" else 1.0
+        return max(1.0, min(self._length(item) / _LETTERS, self._longest / USUAL)) if self.items == "text" else 1.0
+
+    def _length(self, item: Any) -> int:
+        """Letters of a text, or of all columns that are read of an item, or how many items a history has."""
+        if self.items == "text" and isinstance(item, Mapping):
+            read = self.columns
+            item = {name: value for name, value in item.items() if not read or name in read}
+        some = (item, *item.values()) if isinstance(item, Mapping) else (item,)
+        return sum(len(x) for x in some if isinstance(x, str | list | Mapping))
 
     def _cut(self, max_tokens: int | None) -> None:
         """Note that the model cuts texts to so many tokens itself; None is not at all."""
@@ -128,7 +136,7 @@ class Engine(ABC):
 
     def refuse_long(self, item: Any) -> None:
         """Refuse a text of which the model would have for minutes."""
-        n = _length(item) if self.items == "text" else 0
+        n = self._length(item) if self.items == "text" else 0
         if n > self._max_text:
             raise RefusedError(413, f"the text has {n:,} characters; at most {self._max_text:,.0f} are taken")
 
@@ -414,8 +422,7 @@ class OnnxEngine(Engine):
     def columns(self) -> frozenset[str]:
         if isinstance(self._read, RowReader):
             return frozenset(self._read.names)
-        named = self._about.get("columns") or ["text"]
-        return frozenset([named] if isinstance(named, str) else named)
+        return columns_of(self._about.get("columns"))
 
     @property
     def about(self) -> Mapping[str, Any]:
@@ -435,10 +442,9 @@ class OnnxEngine(Engine):
         return said
 
 
-def _length(item: Any) -> int:
-    """Letters of a text, or of all columns of an item, or how many items a history has."""
-    some = (item, *item.values()) if isinstance(item, Mapping) else (item,)
-    return sum(len(x) for x in some if isinstance(x, str | list | Mapping))
+def columns_of(named: Any) -> frozenset[str]:
+    """The columns of texts that a model file names: one, several, or none, which is "text"."""
+    return frozenset([named] if isinstance(named, str) else [str(name) for name in named or ["text"]])
 
 
 def _bytes(item: Any) -> bytes:

@@ -169,9 +169,11 @@ class Guard:
                 raise RefusedError(401, "send the token: Authorization: Bearer ...", {"www-authenticate": "Bearer"})
             if not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
                 raise RefusedError(403, "the token is wrong")
-        coded = headers.get(b"transfer-encoding", b"chunked"), headers.get(b"content-encoding", b"identity")
+        coded = headers.get(b"transfer-encoding", b"chunked"), headers.get(b"content-encoding") or b"identity"
         if tuple(map(bytes.lower, coded)) != (b"chunked", b"identity"):
-            raise RefusedError(415, "a compressed body is not taken: send it as it is, without Content-Encoding")
+            raise RefusedError(
+                415, "a compressed body is not taken: send it as it is, without Content-Encoding; that names no charset"
+            )
         length = headers.get(b"content-length", b"0")
         if not length.isdigit():
             raise RefusedError(400, f"Content-Length is a number of bytes, got {length[:20]!r}")

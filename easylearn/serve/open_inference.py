@@ -84,7 +84,9 @@ async def infer(
     else:
         raise RefusedError(400, f"this model takes the input {ITEMS!r}, of type BYTES")
     write = partial(_answer, name, engine, given, probs.astype(np.float32))
-    return await served.apart(write, len(probs), len(probs)) if probs.size > LONG_ANSWER else write()
+    if probs.size <= LONG_ANSWER:
+        return write()
+    return await served.apart(write, len(probs), served.weigh_answer(len(probs), probs.size))
 
 
 def _read_all(

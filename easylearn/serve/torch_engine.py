@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError, EasyLearnWarning
-from .engine import Engine, Floats, Whole, not_served
+from .engine import Engine, Floats, Whole, columns_of, not_served
 from .pixels import opened
 from .refusals import Limits, RefusedError
 
@@ -79,7 +79,7 @@ class TorchEngine(Engine):
     def columns(self) -> frozenset[str]:
         if self.items == "table":
             return frozenset(map(str, self._predictor.preprocessor.processor.names))  # type: ignore[attr-defined]
-        return frozenset(["text"] if self._columns is None else self._columns)
+        return columns_of(self._columns)
 
     def run(self, prepared: Sequence[Any]) -> Floats | list[npt.NDArray[Any]]:
         from ..task import BoxPredictions, Predictions

@@ -11,7 +11,7 @@ from typing import IO
 import torch
 from torch import Tensor
 
-from ..errors import EasyLearnError
+from ..errors import DataError, EasyLearnError
 from ..files import cache_dir, mapped_copy
 
 MOST = 2**29  # bytes that stay in memory: with the copy that puts them together a GB
@@ -19,7 +19,7 @@ _PIECE = 2**26  # bytes that are worked on together where there are more
 
 
 class Gathered:
-    """Rows (b, ...) of one type and shape, in the order in which they come.
+    """Rows (b, ...) of one shape, and of the type of the first ones, in the order in which they come.
 
     What is more than `MOST` is written to a file of the cache folder without a name, which is gone with the process, or
     when nobody has the rows any more. Where no file can be made they stay in memory.
@@ -38,7 +38,19 @@ class Gathered:
         self._file: IO[bytes] | None = None
 
     def add(self, rows: Tensor) -> None:
-        """Take in some rows, on the CPU."""
+        """Take in some rows, on the CPU.
+
+        Raises:
+            DataError: they are of another shape than those before.
+        """
+        if self._rows:
+            like = self._rows[0]
+            if rows.shape[1:] != like.shape[1:]:
+                raise DataError(
+                    f"what is predicted of some items has the shape {tuple(like.shape[1:])}, of others "
+                    f"{tuple(rows.shape[1:])}, so it cannot be put together: the outputs of all have to be of one size"
+                )
+            rows = rows.to(like.dtype)
         self._rows.append(rows)
         self._bytes += rows.nbytes
         if self._bytes <= MOST:

@@ -284,7 +284,8 @@ def _ridge(
     if not told.any() and (held := torch.from_numpy(draws[first] * _FOLDS < 1)).sum() >= ENOUGH:
         rest, of_rest = wide[~held], y[~held]
         gram = rest.T @ rest + torch.eye(rest.shape[1]) * best * y.shape[1] / 2
-        told = _names_told(wide[held] / share[held].sqrt() @ torch.linalg.solve(gram, rest.T @ of_rest), y[held])
+        plain, answers = (t[held] / share[held].sqrt() for t in (wide, y))  # however often they come
+        told = _names_told(plain @ torch.linalg.solve(gram, rest.T @ of_rest), answers)
     weight = (vectors @ (along * shrunk(best))).T
     solved = Solved(weight.to(x), (mean_y - weight @ mean).to(x), told)
     if not (solved.weight.isfinite().all() and solved.bias.isfinite().all()):
@@ -319,18 +320,22 @@ def _best_penalty(
     answers = [target[of_target] for _, of_target, _ in rounds]
     if not said:
         return penalty, torch.ones(len(bias), dtype=torch.bool)
-    alone = len(rounds) == 1 and len(said[0]) >= ENOUGH
+    once = torch.from_numpy(np.unique(draws[parts[0].numpy()], return_index=True)[1])  # of a rare one many are no proof
+    alone = once if len(rounds) == 1 and len(once) >= ENOUGH else None
     return penalty, _told(task, torch.cat(constants), torch.cat(said), torch.cat(answers), alone)
 
 
-def _told(task: Task, constant: Tensor, outputs: Tensor, target: Tensor, alone: bool) -> Tensor:
-    """Which names outputs for items that were held back tell better than a constant's: all, or some by themselves."""
+def _told(task: Task, constant: Tensor, outputs: Tensor, target: Tensor, alone: Tensor | None) -> Tensor:
+    """Which names outputs for items that were held back tell better than a constant's: all, or some by themselves.
+
+    These are asked for in the rows `alone`, each of another item, if there are such.
+    """
     every = torch.ones(constant.shape[1], dtype=torch.bool)
     if task.loss_fn is not None or _is_better(*(task.item_losses(o, target) for o in (constant, outputs))):
         return every
-    if not alone:
+    if alone is None:
         return ~every
-    outputs, constant, target = outputs.cpu().double(), constant.cpu().double(), target.cpu()
+    outputs, constant, target = outputs.cpu()[alone].double(), constant.cpu()[alone].double(), target.cpu()[alone]
     if task.predicts_numbers:
         return _names_told(outputs - constant, task.compared(outputs, target)[1].reshape(outputs.shape))
     if not (task.is_exclusive or task.is_multi):

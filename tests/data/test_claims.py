@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import shutil
@@ -87,6 +88,17 @@ def test_threads_that_come_at_once_share_the_claims_of_a_folder(
         found = [*pool.map(claims_in, [tmp_path] * 8)]
         assert len({id(each) for each in found}) == 1
         assert sum(pool.map(lambda each: each.take(7), found)) == 1
+
+
+@fork
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
+def test_a_folder_that_goes_by_two_names_has_its_claims_once(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "folder")
+    mine = claims_in(tmp_path / "folder")
+    assert mine.take(7) and not claims_in(tmp_path / "link").take(7)
+    gc.collect()
+    assert answer(forked(lambda: os._exit(int(mine.take(7))))) == 0, "what was closed meanwhile has not given it back"
 
 
 @fork

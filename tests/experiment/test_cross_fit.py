@@ -26,7 +26,7 @@ from easylearn.experiment.store import Job
 from easylearn.learning import Learner
 from easylearn.metrics import accuracy, log_loss
 from easylearn.placement import Placement
-from easylearn.task import Predictions, average_predictions, gathered
+from easylearn.task import Predictions, average_predictions, gathered, masks
 from easylearn.task.boxes import boxes
 from tests.experiment.folded import TABLE, TEST, N, by_hand, fit, make, make_tensors, table, tensors, two_columns
 from tests.learners import small_body
@@ -467,3 +467,12 @@ def test_of_many_maps_memory_holds_one_training_at_a_time(monkeypatch: pytest.Mo
 def test_folds_whose_items_have_unlike_shapes_are_refused() -> None:
     with pytest.raises(DataError, match=r"\(2,\) and \(3,\).*one size="):
         _joined(el.single_label(["a", "b"]), [torch.zeros(4, 2), torch.zeros(4, 3)])
+    task, plan = masks(["a", "b"]), el.folds(8, 2, seed=0)
+
+    def said(job: Job) -> Predictions:
+        size = 4 + job.trial
+        return Predictions.of(task, torch.rand(4, 2, size, size), list("wxyz"), torch.zeros(4, size, size).long())
+
+    engine: Any = SimpleNamespace(predictions=said)
+    with pytest.raises(DataError, match=r"\(2, 4, 4\) and \(2, 5, 5\).*one size="):
+        _out_of_fold(plan, engine, [Job(k, {}, 0, k) for k in range(2)])

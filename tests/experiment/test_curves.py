@@ -166,6 +166,33 @@ def test_a_trial_that_ends_with_its_best_weights_says_what_one_epoch_came_to(tmp
     assert second["status"] == "stopped" and f"{first['at_epoch']:.4g}" in second["reason"]
 
 
+def test_best_weights_of_which_a_metric_is_no_number_are_no_end(tmp_path: Path) -> None:
+    """As of the first ones, which say the same of all items, where rates are so high that no epoch is better."""
+    x, y = torch.randn(60, 3, generator=torch.Generator().manual_seed(0)), torch.arange(60) % 2
+
+    def ordered(probs: torch.Tensor, target: torch.Tensor) -> float:
+        return float(torch.corrcoef(torch.stack([probs[:, 1], target.float()]))[0, 1])
+
+    def make_even(p: Any) -> Learner:
+        task = el.single_label(["a", "b"]).with_metrics([el.metrics.Metric("ordered", ordered, True)])
+        model = torch.nn.Linear(3, 2)
+        for weights in model.parameters():
+            torch.nn.init.zeros_(weights)
+        return Learner(el.TensorData((x, y), (x, y), task, batch_size=20), model, seed=p.seed)
+
+    def fit_kept(learn: Any, p: Any, **how: Any) -> Any:
+        return learn.fit(p.lr, 3, **{**how, "callbacks": [*how["callbacks"], el.KeepBest()]})
+
+    for _ in range(2):  # the second time it is read
+        found = search(
+            make_even, {"lr": log(1e-6, 100.0)}, fit_kept, tmp_path, trials=2, method=[{"lr": 50.0}, {"lr": 0.01}],
+            stop=0.95, per_round=1, progress=False, metric="ordered",
+        )  # fmt: skip
+        first = found.engine.store().history.ends[(0, 0)]
+        assert (first["status"], first["value"], first["reason"]) == ("diverged", None, "ordered became nan")
+        assert math.isfinite(first["curve"][-1]) and found.best.number == 1
+
+
 def test_stop_and_halving_are_not_both(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="halving"):
         search(make, {"hidden": log(2, 16, whole=True)}, fit_long, tmp_path, stop=0.9, halving=3)

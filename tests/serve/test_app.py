@@ -112,6 +112,14 @@ def test_a_csv_is_answered_in_json_where_that_is_wanted(accept: str, kind: str, 
     assert kind == "text/csv" or answer.said == ask(app, "/predict/table", [ROW]).said
 
 
+@pytest.mark.parametrize("suffix", ["onnx", "easylearn"])
+def test_of_a_csv_of_texts_the_column_of_texts_is_read(suffix: str, files: Path) -> None:
+    app = asgi(Models({"m": files / f"text.{suffix}"}, Limits()))
+    answer = ask(app, body=b"t,id,text,e\n0,7,good film,0\n", kind="text/csv")
+    line = answer.body.decode().splitlines()[1].split(",")
+    assert line[0] == "7" and line[1] == ask(app, body={"text": "good film"}).said["label"] and line[-1] == ""
+
+
 def test_headers_that_come_several_times_are_read_together(app: Guard) -> None:
     """The last one of them must not be what is checked where another reader takes the first."""
 
@@ -140,7 +148,7 @@ def test_headers_that_come_several_times_are_read_together(app: Guard) -> None:
 def test_compressed_bodies_are_refused_in_words(name: str, value: str, app: Guard) -> None:
     answer = ask(app, "/predict/table", gzip.compress(json.dumps(ROW).encode()), **{name: value})
     assert answer.status == 415 and "compressed" in answer.said["error"]
-    for same in ({"content_encoding": "identity"}, {"transfer_encoding": "Chunked"}):
+    for same in ({"content_encoding": "identity"}, {"content_encoding": ""}, {"transfer_encoding": "Chunked"}):
         assert ask(app, "/predict/table", ROW, **same).status == 200
 
 

@@ -176,6 +176,49 @@ def test_a_long_request_is_refused_where_others_are_before_it() -> None:
     assert asyncio.run(run()) == [503, 503]
 
 
+def test_the_writing_of_a_long_list_keeps_nobody_out_for_as_long_as_its_computing() -> None:
+    batcher, write = made(Slow(0.0, 0.001), max_wait=1.0), threading.Event()
+    batcher.seconds = 0.01
+
+    async def ask() -> None:
+        weight = batcher.weigh_answer(10_000, 30_000)
+        writing = asyncio.create_task(batcher.apart(lambda: write.wait(60), 10_000, weight))
+        await asyncio.sleep(0)
+        assert not batcher.is_free and batcher.wait == pytest.approx(0.03)
+        batcher.admit(1, 1)
+        batcher.seconds = 1.0  # a slower model makes those that come wait longer
+        with pytest.raises(RefusedError, match="before your answer"):
+            batcher.admit(1, 1)
+        write.set()
+        await writing
+
+    asyncio.run(asyncio.wait_for(ask(), 60))
+    assert batcher.is_free and batcher.wait == 0
+    batcher.seconds = 0.0
+    assert batcher.weigh_answer(5, 30_000) == 5  # of a quick model it is as much at most
+
+
+def test_one_item_is_taken_behind_one_whose_image_is_written() -> None:
+    """Else of two callers of a model that takes long one would be refused in that time, and taken before it."""
+    batcher, write = made(Slow(0.0, 0.001), max_wait=1.0), threading.Event()
+    batcher.seconds = 0.7
+
+    async def ask() -> None:
+        writing = [asyncio.create_task(batcher.apart(lambda: write.wait(60), 1, 1))]
+        await asyncio.sleep(0)
+        batcher.admit(1, 1)
+        with pytest.raises(RefusedError, match=r"^1 items are before"):
+            batcher.admit(2, 2)
+        writing.append(asyncio.create_task(batcher.apart(lambda: write.wait(60), 1, 1)))
+        await asyncio.sleep(0)
+        with pytest.raises(RefusedError, match=r"^2 items are before"):
+            batcher.admit(1, 1)
+        write.set()
+        await asyncio.gather(*writing)
+
+    asyncio.run(asyncio.wait_for(ask(), 60))
+
+
 def test_long_items_count_for_as_many_as_they_take_the_time_of() -> None:
     engine = Slow(0.0, 0.001, "text")
     batcher, sizes = made(engine, max_wait=1.0), []

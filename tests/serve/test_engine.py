@@ -165,7 +165,9 @@ def test_a_text_that_would_take_minutes_is_refused(suffix: str, files: Path) -> 
     engine = open_engine(files / f"text.{suffix}", Limits(max_text=50))
     engine.check()
     assert engine.run([engine.prepare("a good film " * 4)]).shape == (1, 2)  # type: ignore[union-attr]
-    for item in ("a good film " * 5, {"text": "a" * 51}):
+    engine.prepare({"text": "a good film", "unread": "a" * 51})
+    assert engine.weight({"text": "a", "unread": "a" * 6400}) == 1 and engine.columns == {"text"}
+    for item in ("a good film " * 5, {"text": "a" * 51, "unread": 1}):
         with pytest.raises(RefusedError, match="at most 50 are taken") as caught:
             engine.prepare(item)
         assert caught.value.status == 413

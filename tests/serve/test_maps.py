@@ -291,6 +291,7 @@ def test_what_cannot_be_a_png_is_refused(app: Any) -> None:
         ("image/png;q=nan, application/json", "plain", "plain"), ("image/png;q=., image/*;q=x", "plain", "plain"),
         ("image/png;q=0.4;version=2, application/json;q=0.4", "beside", "plain"), (", ,image/png,", "png", 406),
         ("image/png" + ", a/b" * 9000, "png", 406),
+        ("text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2", "plain", "plain"),  # what Java says unasked
     ],
 )  # fmt: skip
 def test_weights_say_which_answer_is_wanted(accept: str, roads: str, cells: str | int, app: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from easylearn.errors import EasyLearnError
+from easylearn.errors import DataError, EasyLearnError
 from easylearn.task import gathered
 from easylearn.task.gathered import Gathered, by_pieces, stacked
 
@@ -127,3 +127,13 @@ def test_a_single_view_is_not_copied(few: None) -> None:
     a, b = torch.randn(60, 4), torch.randn(60, 4)
     assert stacked([a]).data_ptr() == a.data_ptr() and stacked([a]).shape == (1, 60, 4)
     assert torch.equal(stacked([a, b]), torch.stack([a, b]))
+
+
+@pytest.mark.parametrize("most", [200, 10**6])
+def test_all_rows_are_alike(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the bytes of unlike ones, one after the other in a file, nobody could tell which are whose."""
+    monkeypatch.setattr(gathered, "MOST", most)
+    a, b = torch.randn(60, 4), torch.randn(60, 4, dtype=torch.float64)
+    assert torch.equal(stacked([a, b, a]), torch.stack([a, b.float(), a]))
+    with pytest.raises(DataError, match=r"shape \(60, 4\), of others \(60, 2\).*one size"):
+        stacked([a, a[:, :2]])

@@ -322,6 +322,22 @@ def test_a_constant_does_not_know_the_answers_that_it_is_judged_by(monkeypatch: 
     assert seen[0].exp().reciprocal().mean().item() == pytest.approx(rate, abs=1e-3)
 
 
+def test_how_often_an_item_comes_makes_nothing_surer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where rare names are drawn more often."""
+    seen: list[Tensor] = []
+    real = head_start._names_told
+    monkeypatch.setattr(head_start, "_names_told", lambda said, a: (seen.append(a), real(said, a))[1])
+    g, times = torch.Generator().manual_seed(0), 1 + 3 * (torch.arange(700) % 5 == 0)
+    x, y, index = torch.randn(700, 5, generator=g), torch.randn(700, 2, generator=g), torch.arange(700)
+    index = index.repeat_interleave(times)
+    solve_linear(regression(["a", "b"]), x[index], y[index], index, 0, torch.zeros(2))
+    held = torch.from_numpy(keyed.uniform(np.arange(700), 1, 0, "held")[:, 0] < 0.2)
+    assert torch.equal(seen.pop().argsort(0), y[held].argsort(0))
+    labels = (y > 1).float()
+    solve_linear(multi_label(["a", "b"]), x[index], labels[index], index, 0, torch.zeros(2))
+    assert torch.equal(seen.pop().sum(0), labels[held].sum(0))
+
+
 def test_branches_have_shares_in_the_names_that_they_tell() -> None:
     told = {"a": torch.ones(3) > 0, "b": torch.tensor([True, False, False]), "c": torch.zeros(3) > 0, "d": None}
     for task, of_b in ((multi_label(["x", "y", "z"]), [1, 0, 0]), (THREE, [1, 1, 1])):

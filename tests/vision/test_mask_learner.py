@@ -17,8 +17,7 @@ from easylearn.errors import ArgumentError
 from easylearn.learning import Learner
 from easylearn.losses import DiceLoss, LossSum, MaskCrossEntropy
 from easylearn.nn.decoders import LightDecoder, PyramidModel, UnetDecoder, as_maps
-from easylearn.task import Masks
-from easylearn.train import gathered
+from easylearn.task import Masks, gathered
 from easylearn.train.callback import Callback
 from easylearn.train.callbacks.mix import CutMix, MixUp
 from easylearn.train.state import Run
