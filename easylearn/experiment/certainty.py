@@ -20,6 +20,7 @@ from ..metrics import Metric, as_metric
 from ..task import Predictions
 from .engine import Engine, once
 from .found import Trial
+from .origin import origin_of, tell_taken
 from .store import Job
 from .trials import Point, Recipe
 
@@ -143,8 +144,10 @@ def spread(
     advice = "give seed=p.seed to the function that makes the learner, or all trainings are the same"
     with tempfile.TemporaryDirectory() as forgotten:
         settings = {"kind": "spread", "point": point, "seeds": seeds}
-        recipe = Recipe(make, fit, needs=(("seed", advice),))
+        recipe = Recipe(make, fit, needs=(("seed", advice),), origin=origin_of(make, fit))
         engine = Engine(forgotten if folder is None else folder, settings, recipe, once(jobs))
+        store = engine.store()
+        tell_taken(store, recipe.origin or {}, (job.key for job in jobs))
         history = engine.run(workers)
         said = []
         for job in jobs:
