@@ -80,7 +80,7 @@ def test_an_array_of_whole_numbers_is_split_as_a_list_of_words(
                 made.append(str(error))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", EasyLearnWarning)  # of classes that are rare
-            plan = folds(len(labels), 3, seed=seed, stratify=of)  # type: ignore[call-overload]
+            plan = folds(len(labels), 3, seed=seed, stratify=of)  # type: ignore[arg-type]
         return [*made, *(valid.tolist() for _, valid in plan)]
 
     assert splits(array) == splits(words)
