@@ -138,7 +138,7 @@ def _test_name(root: Path, test: str | bool | None, unsplit: bool) -> str | None
 def _class_rows(root: Path, folder: Path, left_out: dict[str, str], leave_out: str | None = None) -> Rows:
     """The images of a folder that has one sub-folder per class, sorted by id.
 
-    `leave_out` is no class; `left_out` gets the sub-folders that hold files, but none that is read here.
+    `leave_out` is no class; `left_out` gets the sub-folders that hold no file that is read here.
     """
     layout = f"one sub-folder per class with its images, as in {folder}/cats/1.jpg and {folder}/dogs/1.jpg"
     existing_folder(folder, layout)
@@ -156,6 +156,8 @@ def _class_rows(root: Path, folder: Path, left_out: dict[str, str], leave_out: s
         if every and not images:
             endings = sorted({os.path.splitext(f)[1].lower() or "none" for f in every})
             left_out[relative(folder / name, root)] = f"its files end in {printable(', '.join(endings[:5]))}"
+        elif not every and not (folder / name).is_symlink():
+            left_out[relative(folder / name, root)] = "it is empty"
         files += images
         labels += [_class_name(name)] * len(images)
     if not files:
