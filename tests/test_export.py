@@ -435,7 +435,7 @@ def test_other_files(tmp_path: Path, pictures: Path) -> None:
     with pytest.raises(WeightsError, match="not a whole model file"):
         load_predictor(tmp_path / "text")
     (tmp_path / "m.onnx").write_bytes(b"\x08\x08\x12\x07pytorch" * 9)
-    with pytest.raises(WeightsError, match="is an ONNX file.*onnxruntime.*easylearn serve"):
+    with pytest.raises(WeightsError, match=r"is an ONNX file.*onnxruntime.*easylearn serve"):
         load_predictor(tmp_path / "m.onnx")
     images(pictures, Own()).export(tmp_path / "own")
     with pytest.raises(WeightsError, match="Own"):
