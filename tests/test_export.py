@@ -434,9 +434,9 @@ def test_other_files(tmp_path: Path, pictures: Path) -> None:
     (tmp_path / "text").write_text("no zip at all, but long enough to be looked at", encoding="utf-8")
     with pytest.raises(WeightsError, match="not a whole model file"):
         load_predictor(tmp_path / "text")
-    (tmp_path / "m.onnx").write_bytes(b"\x08\x08\x12\x07pytorch" * 9)
+    (tmp_path / "real.onnx").write_bytes(b"\x08\x08\x12\x07pytorch" * 9)
     with pytest.raises(WeightsError, match=r"is an ONNX file.*onnxruntime.*easylearn serve"):
-        load_predictor(tmp_path / "m.onnx")
+        load_predictor(tmp_path / "real.onnx")
     images(pictures, Own()).export(tmp_path / "own")
     with pytest.raises(WeightsError, match="Own"):
         load_learner(tmp_path / "own")

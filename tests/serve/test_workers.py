@@ -356,7 +356,6 @@ def test_what_a_command_line_says_is_checked(files: Path, tmp_path: Path, capsys
         (["serve", table, "--max-wait", "0s"], "1s"), (["serve", table, "--max-items", "0"], "max_items"),
         (["serve", table, "--max-pixels", "nan"], "max_pixels"), (["load", "example.org", table], "http://"),
         (["load", "http://127.0.0.1:1", str(tmp_path)], "no image"),
-        (["load", "http://127.0.0.1:1", table, "--for", "9h"], "nothing answers at http://127.0.0.1:1"),
         (["load", "http://127.0.0.1:1", table, "--rate", "0"], "rate"),
         (["load", "http://127.0.0.1:1", table, "--rate", "inf"], "rate"),
         (["build", str(tmp_path / "x.onnx"), "--out", str(tmp_path / "o")], "cannot be read"),
