@@ -434,6 +434,9 @@ def test_other_files(tmp_path: Path, pictures: Path) -> None:
     (tmp_path / "text").write_text("no zip at all, but long enough to be looked at", encoding="utf-8")
     with pytest.raises(WeightsError, match="not a whole model file"):
         load_predictor(tmp_path / "text")
+    (tmp_path / "real.onnx").write_bytes(b"\x08\x08\x12\x07pytorch" * 9)
+    with pytest.raises(WeightsError, match=r"is an ONNX file.*onnxruntime.*easylearn serve"):
+        load_predictor(tmp_path / "real.onnx")
     images(pictures, Own()).export(tmp_path / "own")
     with pytest.raises(WeightsError, match="Own"):
         load_learner(tmp_path / "own")
@@ -445,6 +448,13 @@ def test_other_files(tmp_path: Path, pictures: Path) -> None:
         learn.export(tmp_path / "x", format="pickle")  # type: ignore[arg-type]
     with pytest.raises(EasyLearnError, match="is a folder"):
         learn.export(tmp_path)
+    for name, options, match in (
+        ("m.onnx", {}, 'format="onnx"'), ("m.PT2", {}, 'format="torch"'), ("m.pkl", {}, r"m\.easylearn"),
+        ("m.safetensors", {}, r"m\.easylearn"), ("m.easylearn", {"format": "onnx"}, 'format="easylearn"'),
+    ):  # fmt: skip
+        with pytest.raises(ArgumentError, match=f"name of another kind of file.*{match}"):
+            learn.export(tmp_path / name, **options)
+        assert not (tmp_path / name).exists()
 
 
 def test_the_wrong_items(tmp_path: Path) -> None:

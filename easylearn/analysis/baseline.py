@@ -129,6 +129,8 @@ def compare_with_baseline(
         targets = _training_targets(run)
         constant = task.first_outputs(targets)
     if constant is None:
+        if task.kind == "boxes":
+            raise StateError("there is no simple reference for boxes: look at the metrics of learn.validate()")
         raise StateError(f"a {task.kind} task does not say which constant is the best (it has no `first_outputs`)")
     if task.is_streamed:
         return _of_stream(run, constant.float(), split)

@@ -104,6 +104,12 @@ class Archive:
                 f"{self.path} holds weights alone, as learn.save writes them: make the learner again and call "
                 "learn.load(name), or write a whole model with learn.export(path)"
             )
+        if self.path.suffix.lower() == ".onnx" and not zipfile.is_zipfile(self.path):
+            raise WeightsError(
+                f"{self.path} is an ONNX file, which easylearn writes and does not read back: onnxruntime runs it, and "
+                "`easylearn serve` answers with it. To go on here, export the learner again with "
+                'learn.export("model.easylearn")'
+            )
         self._file: IO[bytes] = open(self.path, "rb")  # noqa: SIM115 - closed by `__exit__`
         with ExitStack() as stack:
             stack.callback(self._file.close)

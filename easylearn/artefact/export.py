@@ -36,9 +36,10 @@ def write_export(
         raise ArgumentError(f'quantize must be "int8", "weights" or None, got {quantize!r}')
     if prune is not None and (isinstance(prune, bool) or not 0 < prune < 1):
         raise ArgumentError(f"prune is a fraction above 0 and below 1, got {prune!r}")
+    target = as_path(path, "a file to write")
+    _check_ending(target, format)
     model, strategy = in_one_piece(trained.model, trained.strategy)
     trained = replace(trained, model=model, strategy=strategy)
-    target = as_path(path, "a file to write")
     if target.is_dir():
         raise SaveError(None, f"{target} is a folder; give the name of a file, such as {target / 'model.easylearn'}")
     changed = trained if prune is None else replace(trained, model=pruned(trained.model, prune))
@@ -62,6 +63,22 @@ def write_export(
     again = "Weights become floats again when the file is loaded, so it takes the same time; "
     notes = (again + "format='onnx' computes in 8 bits.",) if quantize == "int8" else ()
     return ExportReport(target, format, {"before": before, "after": after}, notes=notes)
+
+
+def _check_ending(target: Path, format: Format) -> None:
+    """Refuse a name whose ending promises another kind of file than the one that would be written."""
+    ending = target.suffix.lower()
+    is_of: dict[str, Format] = {".onnx": "onnx", ".pt2": "torch", ".easylearn": "easylearn"}
+    if is_of.get(ending, format) != format:
+        raise ArgumentError(
+            f'{target.name} is the name of another kind of file than format="{format}" writes: pass '
+            f'format="{is_of[ending]}", or another name'
+        )
+    if format == "easylearn" and ending in (".pkl", ".pickle", ".safetensors"):
+        raise ArgumentError(
+            f"{target.name} is the name of another kind of file than is written here: a model of easylearn holds no "
+            f"pickle, and its weights and how to build it; call it {target.with_suffix('.easylearn').name}"
+        )
 
 
 def _spec(trained: TrainedModel) -> dict[str, Any]:

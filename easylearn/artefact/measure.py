@@ -41,7 +41,7 @@ class TrainedModel:
     training: TrainingSettings
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ExportReport:
     """The report of an export: the file, its size, and the cost of quantizing or pruning.
 
@@ -67,7 +67,7 @@ class ExportReport:
         frame: pd.DataFrame = pd.DataFrame.from_dict({k: dict(v) for k, v in self.rows.items()}, orient="index")
         return frame
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         size = self.path.stat().st_size if self.path.exists() else 0
         lines = [f"{self.path}: {self.format}, {size:,} bytes"]
         if self.checked:

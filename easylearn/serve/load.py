@@ -10,6 +10,7 @@ import gc
 import html
 import json
 import math
+import socket
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -22,7 +23,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..analysis.page import section, table, whole_page
-from ..errors import ArgumentError, DataError, check_number
+from ..errors import ArgumentError, DataError, StateError, check_number
 from ..files import atomic_write
 
 _TIMEOUT = 60.0
@@ -263,9 +264,22 @@ def measured(plan: Plan, rate: float, requests: Sequence[Request]) -> Result:
     return run(measure(plan, rate, requests))
 
 
+def _find(url: str) -> None:
+    """Look once whether anybody answers there, before asking for the whole time."""
+    parts = urlsplit(url)
+    try:
+        socket.create_connection((parts.hostname or "", parts.port or 80), _TIMEOUT).close()
+    except OSError as error:
+        raise StateError(
+            f"nothing answers at {url} ({error.strerror or error}): start the server, with easylearn serve, or look at "
+            "the port"
+        ) from error
+
+
 def run(plan: Plan, sweep: bool, report: str | None) -> int:
     """Measure, print a line per rate and write the page; 1 where a request failed in another way than by 503."""
     requests, results, rate = requests_of(plan.items), [], plan.rate
+    _find(plan.url)
     while True:
         results.append(measured(plan, rate, requests))
         print(results[-1].line(), flush=True)

@@ -24,7 +24,7 @@ NAMED = 0.8  # of the texts without labels that something was said of, those it 
 LEAST = 8  # texts that have a word or pair, without which it has no part in the directions; of few texts a 500th
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class WordModel:
     """A logistic regression on which words a text has; `word_model` makes it. It knows no file to be written to.
 
@@ -40,6 +40,10 @@ class WordModel:
     words: Any
     directions: Any
     regression: Any
+
+    def __repr__(self) -> str:
+        words, without = len(self.words.vocabulary_), "none" if self.directions is None else "some"
+        return f"<WordModel: {self.data.task}, {words:,} words and pairs; texts without labels: {without}>"
 
     @strict({"part": "split"})
     def predict(self, items: Any = None, *, split: SplitName | None = None) -> Any:

@@ -18,7 +18,7 @@ from ..schedules import Schedule
 Rates = float | Sequence[float] | Mapping[str, float] | slice
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FitPlan:
     """A fit, worked out but not begun.
 
@@ -45,6 +45,10 @@ class FitPlan:
     def n_epochs(self) -> float:
         """Epochs in the whole fit; a fraction where cycles end inside one."""
         return self.n_steps / self.steps_per_epoch
+
+    def __repr__(self) -> str:
+        rates = ", ".join(f"{rate:.3g}" for rate in self.rates)
+        return f"<FitPlan: {self.n_epochs:g} epochs, {self.n_steps:,} steps, rates {rates}, {self.schedule}>"
 
 
 def plan_fit(

@@ -187,7 +187,7 @@ class BoxData(PixelData):
         names = [json, *([valid] if isinstance(valid, str) and valid.lower().endswith(".json") else [])]
         read = [coco_boxes(root / name, crowds) for name in names]
         folders = [root / folder, root / (folder if valid_folder is None else valid_folder)]
-        return cls._from_collected(read, folders, root, valid, layout, how, size)
+        return cls._from_collected(read, folders, root, valid, replace(layout, form="size"), how, size)
 
     @classmethod
     @strict(OLD_NAMES, BoxOptions, DenseOptions)
@@ -277,7 +277,7 @@ class BoxData(PixelData):
     ) -> Self:
         images = how.as_images()
         given = assemble(listed, valid, images, lambda rows: BoxTargets(rows.labels, layout.classes))
-        settled, told = settled_splits(given, layout.exif, notes)
+        settled, told = settled_splits(given, layout.exif, notes, layout.form)
         prepared = images.preprocessor(size, 1.0, BoxPreprocessor)
         made = cls(settled, prepared, images)
         made._told = tuple(told)
@@ -353,13 +353,15 @@ def draw_boxes(axes: Axes, boxes: Tensor, classes: Sequence[str], style: str = "
             axes.text(x0, y0 - 1, text[:16], fontsize=5, color=colour, va="bottom", parse_math=False, clip_on=True)
 
 
-def settled_splits(given: Assembled, exif: Exif, notes: Sequence[str]) -> tuple[Assembled, list[str]]:
+def settled_splits(
+    given: Assembled, exif: Exif, notes: Sequence[str], form: Form = "corners"
+) -> tuple[Assembled, list[str]]:
     """The splits with boxes within their images, and what there is to be told, which is warned of."""
     told, splits = list(notes), dict(given.splits)
     for name, one in given.splits.items():
         labels: Sequence[Boxed] = one.labels or [Boxed(np.zeros((0, 4)), (), ())] * len(one)
         target = torch.full((len(one), 1, 5), -1.0) if one.targets is None else one.targets
-        settled, shapes, more = settle(target, one.sources, one.ids, labels, exif)
+        settled, shapes, more = settle(target, one.sources, one.ids, labels, exif, form)
         told += more
         known = None if one.targets is None else settled
         splits[name] = BoxSplit(one.sources, known, one.ids, shapes=tuple(shapes))

@@ -14,8 +14,10 @@ from ..data.label_words import order_classes
 from ..errors import DataError, did_you_mean, short
 from ..task import Boxes, boxes
 from .boxes_geometry import Array, area, clip_boxes, upright
-from .boxes_read import Boxed, Exif
+from .boxes_read import Boxed, Exif, Form
 from .decode import AnyImage, orientation_of, shape_of
+
+LEAST = 10  # boxes of a split, of which something is said of how they were read
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,9 @@ def padded(rows: Sequence[Array]) -> Tensor:
 
 
 def settle(
-    target: Tensor, sources: Sequence[AnyImage], ids: Sequence[str], given: Sequence[Boxed], exif: Exif
-) -> tuple[Tensor, list[tuple[int, int]], list[str]]:
+    target: Tensor, sources: Sequence[AnyImage], ids: Sequence[str], given: Sequence[Boxed], exif: Exif,
+    form: Form = "corners",
+) -> tuple[Tensor, list[tuple[int, int]], list[str]]:  # fmt: skip
     """Boxes within their images, turned with these where need be.
 
     Args:
@@ -90,6 +93,7 @@ def settle(
         sources, ids: the images.
         given: their boxes as they were said.
         exif: what boxes mean where a file is to be turned.
+        form: as which they were read.
 
     Returns:
         The target, (height, width) of each image as it is looked at, and what was left out or cut, in sentences.
@@ -97,11 +101,14 @@ def settle(
     shapes, rows = [], []
     cut: list[str] = []
     gone: list[str] = []
+    as_corners = 0  # boxes that reach out, and would not if the numbers that were said were corners
     for one, source, name, said in zip(target.double().numpy(), sources, ids, given, strict=True):
         found = one[one[:, 4] >= 0]
         shape, way = shape_of(source, name), orientation_of(source)
         stored = shape[::-1] if way >= 5 else shape
-        if len(found) and _is_stored(said, shape, stored, way, exif, name):
+        turned = len(found) > 0 and _is_stored(said, shape, stored, way, exif, name)
+        as_corners += _would_fit(found[:, :4], stored if turned else shape) if form == "size" else 0
+        if turned:
             found[:, :4] = upright(found[:, :4], stored, way)
         inside = clip_boxes(found[:, :4], shape)
         left = (area(inside) > 0) & (inside[:, 2:] > inside[:, :2]).all(1)
@@ -114,9 +121,22 @@ def settle(
     told = [f"{_boxes(gone)} outside of the image left out, the first: {gone[0]}"] if gone else []
     told += [f"{_boxes(cut)} reaching out of the image cut off, the first: {cut[0]}"] if cut else []
     n = len(gone) + sum(map(len, rows))
+    if n >= LEAST and 2 * as_corners > n:
+        raise DataError(
+            f"{len(gone) + len(cut)} of {n} boxes, read as xmin, ymin, width and height, reach out of their images: "
+            f"{told[0]}. As xmin, ymin, xmax and ymax {as_corners} of these lie within: are they corners? Those of a "
+            'table are read with form="corners"'
+        )
     if 2 * len(gone) > n:
         raise DataError(f"{len(gone)} of {n} boxes lie outside of their images: {told[0]}. Are they in another order?")
     return padded(rows), shapes, told
+
+
+def _would_fit(read: Array, shape: tuple[int, int]) -> int:
+    """How many boxes reach out of an image of this shape, but not if what was added to make corners were corners."""
+    low, high, sides = read[:, :2], read[:, 2:], np.array(shape[::-1]) + 1
+    said = high - low
+    return int(((high > sides).any(1) & (said > low).all(1) & (said <= sides).all(1)).sum())
 
 
 def _boxes(some: Sequence[str]) -> str:

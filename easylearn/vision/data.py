@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from typing_extensions import Self, Unpack
 
+OFTEN = 10  # images of another class, beside which one of a class is odd
+
 
 class ImageData(PixelData):
     """Images in train and maybe valid and test, at one size.
@@ -165,6 +167,17 @@ class ImageData(PixelData):
         how = ImageOptions(**options)
         listed, size = listed_arrays(train, valid, test, size)
         return cls._made(listed, valid, how, TargetOptions(how.task, classes=classes), size, crop_pct=1.0)
+
+    def notes(self) -> list[str]:
+        train = self._splits.get("train")
+        if train is None or train.targets is None or not self.task.is_exclusive:
+            return super().notes()
+        counts = self.task.count_classes(train.targets)
+        once = [name for name, n in zip(self.classes, counts, strict=True) if n == 1]
+        if not once or max(counts) < OFTEN:
+            return super().notes()
+        which = f"the class {once[0]!r} has" if len(once) == 1 else f"{len(once)} classes, as {once[0]!r}, have"
+        return [*super().notes(), f"{which} one training image, of which nobody can tell what is the class's own"]
 
     @classmethod
     def _from_tables(

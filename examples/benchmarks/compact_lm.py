@@ -147,7 +147,9 @@ def measure(task: Task, given: argparse.Namespace, books: SavedEncoder, kept: Pa
     rows = [json.loads(line) for line in known.splitlines()]
     done = {(r["task"], r["way"], r["labels"], r["seed"]) for r in rows}
     encoders = {
-        w: tuned(task, w, books, getattr(given, f"{w}_rate"), given.out) for w in ("own", "books") if w in given.ways
+        w: tuned(task, w, books, getattr(given, f"{w}_rate"), given.out)
+        for w in ("own", "books")
+        if w in given.ways or (w == "books" and "both" in given.ways)
     }
     target = task.test["label"].to_numpy() == sorted(set(task.test["label"]))[1]
     for n, seed, way in ((n, s, w) for n in given.labels for s in given.seeds for w in given.ways):
@@ -156,6 +158,8 @@ def measure(task: Task, given: argparse.Namespace, books: SavedEncoder, kept: Pa
         train, begun = draw(task.pool, n, seed), time.process_time()
         if way in encoders:
             probs = classify(task, encoders[way], train, seed)
+        elif way == "both":
+            probs = (classify(task, encoders["books"], train, seed) + minilm(task, train, seed)) / 2
         else:
             probs = minilm(task, train, seed) if way == "minilm" else tfidf(train, task.test)
         accuracy = 100 * float(((probs[:, 1] > 0.5) == target).mean())
@@ -190,7 +194,9 @@ def main() -> None:
     parser.add_argument("--reviews", type=Path, help="folder of IMDB")
     parser.add_argument("--food", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--unlabelled", type=int, default=3000, help="long reviews to tune on")
-    parser.add_argument("--ways", nargs="+", default=["own", "books", "tfidf"], help="minilm, too")
+    parser.add_argument(
+        "--ways", nargs="+", default=["own", "books", "tfidf"], help="minilm, both (the mean of books and minilm), too"
+    )
     parser.add_argument("--labels", type=int, nargs="+", default=[200, 1000], choices=list(SETTINGS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     for way, rate in RATES.items():

@@ -59,6 +59,7 @@ def test_a_report_is_a_table_and_a_text(tmp_path: Path) -> None:
     (tmp_path / "m").write_bytes(b"x" * 1234)
     rows = {"before": {"bytes": 5000.0, "ms": 1.5}, "after": {"bytes": 1234.0}}
     report = ExportReport(tmp_path / "m", "onnx", rows, checked=8, difference=1e-6, notes=("a note",))
+    assert repr(report) == str(report)
     text = str(report)
     assert all(
         word in text for word in ("1,234 bytes", "8 items", "1e-06", "before", "after", "5,000", "1.5", "a note")

@@ -10,7 +10,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from easylearn.errors import ArgumentError, DataError
+from easylearn.errors import ArgumentError, DataError, StateError
+from easylearn.serve import load
 from easylearn.serve.load import Plan, Request, Result, measure, page, requests_of
 from tests.serve import clock
 
@@ -176,3 +177,9 @@ def test_a_server_that_is_full_before_it_is_asked_is_counted() -> None:
 
     statuses = asyncio.run(go()).statuses
     assert statuses.total() == 5 and set(statuses) <= {"503", "ConnectionResetError", "BrokenPipeError"}
+
+
+def test_a_port_where_nobody_answers_is_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("a\n1\n")
+    with pytest.raises(StateError, match=r"nothing answers at http://127\.0\.0\.1:1 .*start the server"):
+        load.run(Plan("http://127.0.0.1:1", str(tmp_path), 1, 1e9), False, None)

@@ -35,7 +35,9 @@ class TestPredictions:
         data, new = some_data(valid=None), ["a good dull film", "great", ""]
         own = make_pipeline(TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LogisticRegression(C=10.0))
         wanted = own.fit(TEXTS, LABELS).predict_proba(new)
-        np.testing.assert_allclose(word_model(data).predict(new).probs.numpy(), wanted, atol=1e-4)
+        model = word_model(data)
+        np.testing.assert_allclose(model.predict(new).probs.numpy(), wanted, atol=1e-4)
+        assert repr(model).startswith("<WordModel: ") and "words and pairs" in repr(model) and len(repr(model)) < 200
 
     def test_texts_without_labels_tell_of_words_that_no_label_has(self) -> None:
         new, data = [f"a {w} film" for w in (*GOOD[2:], *BAD[2:])], some_data(valid=[0, 1])

@@ -267,3 +267,7 @@ def test_a_folder_of_checkpoints_that_is_none(make_learner: Any) -> None:
 def test_momentum_of_one_cycle_is_two_numbers(make_learner: Any, momentum: Any) -> None:
     with pytest.raises(ArgumentError, match="momentum must be two numbers"):
         make_learner().fit_one_cycle(1e-2, 1, momentum=momentum)
+
+
+def test_it_is_shown_in_a_line() -> None:
+    assert repr(plan(3, cycle_mult=2)).startswith("<FitPlan: 7 epochs, 70 steps, rates ")

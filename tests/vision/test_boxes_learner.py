@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from easylearn import load_learner, load_predictor
+from easylearn import load_learner, load_predictor, vision_learner
 from easylearn.cli import main
 from easylearn.data.loaders import TensorData
-from easylearn.errors import ArgumentError, WeightsError
+from easylearn.errors import ArgumentError, StateError, WeightsError
 from easylearn.experiment.cross_fit import cross_fit
 from easylearn.learning import Learner
 from easylearn.serve.refusals import Limits
@@ -335,7 +335,7 @@ def test_another_size(trained: Learner) -> None:
 
 
 def test_the_body_of_a_classifier(trained: Learner) -> None:
-    from easylearn import ImageData, vision_learner
+    from easylearn import ImageData
 
     x, _ = scenes(16)
     classifier = vision_learner(
@@ -345,6 +345,13 @@ def test_the_body_of_a_classifier(trained: Learner) -> None:
     theirs, ours = classifier.model.body.state_dict(), learn.model.body.body.state_dict()  # type: ignore[union-attr]
     assert all(torch.equal(t, ours[n]) for n, t in theirs.items())
     assert [g.trainable for g in learn.layer_groups] == [False, False, True]
+
+
+def test_there_is_no_reference_for_boxes(trained: Learner) -> None:
+    with pytest.raises(StateError, match=r"no simple reference for boxes.*learn\.validate"):
+        trained.baseline()
+    with pytest.raises(ArgumentError, match="got BoxData: detection_learner takes it"):
+        vision_learner(trained.data, "resnet18")  # type: ignore[arg-type]
 
 
 def test_what_is_refused() -> None:

@@ -155,6 +155,20 @@ def test_boxes_outside_are_left_out_and_cut(folder: Path) -> None:
         read(folder, far, valid=None)
 
 
+def test_corners_read_as_sizes_are_refused_and_boxes_over_the_edge_are_not(folder: Path) -> None:
+    corners = table(rows=[(f"{'abcde'[k % 5]}.png", 30 - k, 20 - k, 60 - k, 40 - k, "cat") for k in range(12)])
+    with pytest.raises(DataError, match=r"1\d of 12 boxes.*width and height, reach out.*form=\"corners\""):
+        read(folder, corners, form="size", valid=None)
+    assert read(folder, corners, valid=None).notes() == []
+    with pytest.warns(EasyLearnWarning, match="reaching out"):  # too few to say so
+        read(folder, corners[:9], form="size", valid=None)
+    wide = corners.assign(xmax=20, ymax=60)  # a width and a height: all are cut off at the lower edge
+    with pytest.warns(EasyLearnWarning, match="12 boxes reaching out"):
+        read(folder, wide, form="size", valid=None)
+    sizes = corners.assign(xmax=12, ymax=12)
+    assert read(folder, sizes, form="size", valid=None).notes() == []
+
+
 def test_fractions_are_refused(folder: Path) -> None:
     df = table(rows=ROWS[:5])
     df[COLUMNS[1:5]] = df[COLUMNS[1:5]] / 64.0

@@ -543,6 +543,16 @@ def test_show_batch_works_headless(pets: Path, tmp_path: Path, part: str) -> Non
     assert (tmp_path / "batch.png").stat().st_size > 2000
 
 
+def test_a_class_that_occurs_once_is_noted() -> None:
+    x = np.zeros((14, 8, 8), np.uint8)
+    many = ImageData.from_arrays((x, ["cat"] * 12 + ["dog"] + ["bird"]), None, workers=0, cache=False)
+    assert len(many.notes()) == 1 and "2 classes, as 'bird', have one training image" in many.notes()[0]
+    twice = ImageData.from_arrays((x, ["cat"] * 11 + ["dog"] * 2 + ["bird"]), None, workers=0, cache=False)
+    assert "the class 'bird' has one training image" in twice.notes()[0]
+    few = ImageData.from_arrays((x[:4], ["cat"] * 3 + ["bird"]), None, workers=0, cache=False)
+    assert few.notes() == []
+
+
 def test_one_image_and_how_it_is_drawn(pets: Path) -> None:
     data = make(pets)
     (batch, *_) = data.loader("valid").batches(torch.device("cpu"))

@@ -63,7 +63,9 @@ def test_folders_without_an_image_are_told(tmp_path: Path) -> None:
     touch(tmp_path, "train/a/1.jpg", "train/b/1.avif", "train/lynx/1.raw", "train/lynx/2.dng", "valid/a/1.jpg")
     (tmp_path / "train" / "empty").mkdir()
     found = listed_folders(tmp_path, "train", "valid", None)
-    assert found.rows.labels == ["a", "b"] and found.left_out == {"train/lynx": "its files end in .dng, .raw"}
+    assert found.rows.labels == ["a", "b"] and found.left_out == {
+        "train/empty": "it is empty", "train/lynx": "its files end in .dng, .raw"
+    }  # fmt: skip
 
 
 def test_links_to_what_is_not_there_are_told(tmp_path: Path) -> None:

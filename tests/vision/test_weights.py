@@ -212,8 +212,16 @@ def test_no_network_names_address_place_and_ways_out(error: Exception, monkeypat
     source = TorchvisionWeights("resnet18")
     with pytest.raises(WeightsError) as raised:
         source.read()
-    for part in ("'resnet18'", source.url, str(source.place), "pretrained='FILE'", "pretrained=False"):
+    for part in (
+        "'resnet18'",
+        source.url,
+        str(source.place),
+        "pretrained='FILE'",
+        "pretrained=False",
+        "efficientnet_lite0",
+    ):
         assert part in str(raised.value)
+    assert raised.value.__cause__ is None and raised.value.__suppress_context__  # one traceback, not the client's three
     assert source.url == "https://download.pytorch.org/models/resnet18-f37072fd.pth"
     assert source.place == Path(torch.hub.get_dir()) / "checkpoints" / "resnet18-f37072fd.pth"
     assert not source.place.exists() and socket.getdefaulttimeout() is None
