@@ -813,3 +813,19 @@ def test_a_streamed_table_starts_linear_too(learner: Any, tmp_path: Path) -> Non
     learn = learner(data)
     assert learn.validate()["rmse"] < 0.1 * df["profit"].std()
     assert data.suited_epochs == 50
+
+
+def test_calls_that_are_nearly_right() -> None:
+    df = pd.DataFrame({"pay": np.arange(60.0) + 1, "age": np.arange(60.0) % 7 / 3, "job": ["x", "y", "z"] * 20})
+    with pytest.raises(DataError, match=r"no columns \['Pay'\]; they are needed\. Did you mean 'pay'"):
+        TabularData.from_df(df, "Pay")
+    with pytest.raises(ArgumentError, match=r"got DataFrame: make it .* TabularData\.from_df"):
+        tabular_learner(df)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="if these are classes, leave log_target out"):
+        TabularData.from_df(df, "job", log_target=True)
+    data = TabularData.from_df(df, "pay", cat_names=["job"], cont_names=["age"])
+    for given, said in (("adam", "got 'adam'"), (torch.optim.SGD([torch.zeros(1)], lr=0.1), "got a SGD")):
+        with pytest.raises(ArgumentError, match=f"optimizer must be a class or a function .*{said}"):
+            tabular_learner(data, optimizer=given)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="None where a value is not known"):
+        data.preprocessor.read(df[["job"]])
