@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -796,7 +797,10 @@ def test_epochs_follow_the_number_of_steps_and_the_best_is_kept(learner: Any, ca
     learn = learner(many, progress=True)
     record = learn.fit_one_cycle(3e-2)
     said = "trains for 20 epochs, as suits 320 items, and ends with the mean of the weights of the 5 that had"
-    assert said in capsys.readouterr().out and len(record.epochs) == 20
+    out = capsys.readouterr().out
+    assert said in out and len(record.epochs) == 20
+    assert re.search(r"kept: (mean of the best 5 epochs|epoch \d+), valid_loss ", out.splitlines()[-1])
+    assert out.rstrip().endswith(f" {learn.validate()['valid_loss']:.4f}")
     assert learn.validate()["valid_loss"] < 1.1 * min(record.column("valid_loss"))  # a standard error at most
     alone = learner(make(batch_size=40, valid=None), progress=True)
     alone.fit_one_cycle(1e-2)
