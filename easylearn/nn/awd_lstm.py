@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import keyed
+from ..device import keep_few_kernels
 from ..errors import ArgumentError
 from .dropout import drop_mask, drop_numbers
 from .registry import register
@@ -130,6 +131,7 @@ class AWDLSTM(nn.Module):
             raise ArgumentError(f"pad must be one of the tokens 0 to {n_tokens - 1}, got {pad!r}")
         if not isinstance(drops, Drops):
             raise ArgumentError(f"drops must be a Drops, got {type(drops).__name__}")
+        keep_few_kernels()
         self.emb_size, self.n_hidden, self.n_layers = emb_size, n_hidden, n_layers
         self.drops = drops
         self.embedding = nn.Embedding(n_tokens, emb_size, padding_idx=pad)

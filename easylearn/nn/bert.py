@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from ..device import keep_few_kernels
 from ..errors import ArgumentError, check_number, check_whole
 from .body_head import BodyHead
 from .dropout import Dropout
@@ -89,6 +90,7 @@ class TextEncoder(nn.Module):
 
     def __init__(self, shape: BertShape) -> None:
         super().__init__()
+        keep_few_kernels()
         self.n_tokens, self.n_positions = shape.n_tokens, shape.n_positions
         self.pooling, self.normalize, self.depth = shape.pooling, shape.normalize, shape.depth
         self.window, self.n_parts = min(shape.window, shape.n_positions), shape.n_features // shape.size

@@ -125,10 +125,12 @@ def word_model(
         words.fit(texts)
     except ValueError as error:
         raise DataError(f"no training text has a word of two letters or more: {error}") from error
-    if said is not None:
-        directions = _said_of_words(_listed(unlabelled), said, data.task, texts)
-    elif isinstance(unlabelled, WordModel):
+    if isinstance(unlabelled, WordModel):
+        if said is not None:
+            raise ArgumentError("said must be of the texts in unlabelled, which is another word_model; give the texts")
         directions = unlabelled.directions
+    elif said is not None:
+        directions = _said_of_words(_listed(unlabelled), said, data.task, texts)
     else:
         directions = _directions(_listed(unlabelled))
     regression = LogisticRegression(C=C, max_iter=1000)

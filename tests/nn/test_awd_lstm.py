@@ -2,6 +2,7 @@
 
 import copy
 import math
+import os
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 from easylearn import keyed
 from easylearn.errors import ArgumentError
 from easylearn.nn.awd_lstm import AWDLSTM, CLASSIFIER_DROPS, LM_DROPS, Drops, EncoderOutput, activation_penalty
+from easylearn.nn.bert import Bert, BertShape
 from easylearn.nn.groups import place_parameters, set_train_mode
 from easylearn.nn.text_models import LanguageModel, TextClassifier, classifier_head
 from tests.nn.lstm_parts import ALL, NONE, encoder, gradients, stacked, tokens
@@ -227,3 +229,15 @@ def test_activation_penalty() -> None:
 def test_wrong_sizes(wrong: dict[str, object]) -> None:
     with pytest.raises(ArgumentError, match=next(iter(wrong))):
         AWDLSTM(**{"n_tokens": 30, "emb_size": 6, "n_hidden": 9, **wrong})  # type: ignore[arg-type]
+
+
+# What torch keeps
+
+
+@pytest.mark.parametrize("kind", ["lstm", "bert"])
+def test_torch_keeps_few_kernels_for_texts_of_all_lengths(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LRU_CACHE_CAPACITY", raising=False)
+    monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "700")
+    AWDLSTM(10, 4, 4, 1) if kind == "lstm" else Bert(BertShape(10, 4, 1, 1, 4))
+    assert os.environ["LRU_CACHE_CAPACITY"] == "32"
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "700"  # as somebody said

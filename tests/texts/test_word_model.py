@@ -145,8 +145,8 @@ class TestRefusals:
     def test_what_is_said_of_other_texts_or_classes(self) -> None:
         data = some_data()
         said = word_model(data).predict(UNLABELLED)
-        for more in (UNLABELLED[1:], [], word_model(data)):
-            with pytest.raises(ArgumentError, match=r"said must be .*unlabelled|list of texts"):
+        for more, named in ((UNLABELLED[1:], "got of"), ([], "each of the 0"), (word_model(data), "give the texts")):
+            with pytest.raises(ArgumentError, match=f"said must be .*unlabelled.*{named}"):
                 word_model(data, more, said=said)
         with pytest.raises(ArgumentError, match=r"said must be .*ndarray"):
             word_model(data, UNLABELLED, said=said.probs.numpy())  # type: ignore[arg-type]
