@@ -166,14 +166,10 @@ def _by(name: str, fn: Callable[..., float], *how: Any, higher_is_better: bool =
 
 
 def check_suited(metrics: Sequence[Metric], probs: Tensor, logits: Tensor, targets: Tensor) -> None:
-    """Try `metrics` of this module on the outputs and `targets` of a few items; a user's own are left alone.
-
-    Raises:
-        ArgumentError: one of them is made for another kind of task.
-    """
+    """Try `metrics` on the outputs and `targets` of a few items; an ArgumentError names one for another kind of task."""
     for m in metrics:
         if not isinstance(m.fn, functools.partial) or m.fn.func is not _guarded:
-            continue
+            continue  # a user's own may do anything
         try:
             with no_warnings():
                 m(logits if m.needs == "logits" else probs, targets)
