@@ -166,7 +166,7 @@ def _by(name: str, fn: Callable[..., float], *how: Any, higher_is_better: bool =
 
 
 def check_suited(metrics: Sequence[Metric], probs: Tensor, logits: Tensor, targets: Tensor) -> None:
-    """Try `metrics` on the outputs and `targets` of a few items; an ArgumentError names one for another kind of task."""
+    """Try `metrics` on outputs and `targets` of a few items; an ArgumentError names one for another kind of task."""
     for m in metrics:
         if not isinstance(m.fn, functools.partial) or m.fn.func is not _guarded:
             continue  # a user's own may do anything
