@@ -510,17 +510,17 @@ class Learner:
         return evaluate(self.model, self.data.loader(split), self.task, self.strategy)
 
     @strict(_OLD_SPLIT)
-    def predict(self, items: Any = None, *, split: SplitName | None = None, on_error: OnError = "raise") -> Any:
+    def predict(self, items: Any = ..., *, split: SplitName | None = None, on_error: OnError = "raise") -> Any:
         """What the full model says.
 
         Args:
-            items, on_error: see `Predictor.predict`; no items are a whole split.
+            items, on_error: see `Predictor.predict`; left out, the items are a whole split.
             split: "train", "valid" or "test"; None is "valid".
 
         Returns:
             A `Prediction` of one item, else `Predictions`, which unpack as `probs, targets`.
         """
-        if items is None:
+        if items is ...:
             return predict_split(self.model, self.data, "valid" if split is None else split, self.task, self.strategy)
         if split is not None:
             raise ArgumentError(f"predict takes items or split={split!r}, not both")

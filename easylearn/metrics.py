@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -163,6 +163,20 @@ def _by(name: str, fn: Callable[..., float], *how: Any, higher_is_better: bool =
     """A metric by a function of (name, *how, outputs, targets)."""
     # Partials of functions of this module, and no closures: a task can be sent to a spawned worker.
     return Metric(name, functools.partial(_guarded, name, functools.partial(fn, name, *how)), higher_is_better)
+
+
+def check_suited(metrics: Sequence[Metric], probs: Tensor, logits: Tensor, targets: Tensor) -> None:
+    """Try `metrics` on outputs and `targets` of a few items; an ArgumentError names one for another kind of task."""
+    for m in metrics:
+        if not isinstance(m.fn, functools.partial) or m.fn.func is not _guarded:
+            continue  # a user's own may do anything
+        try:
+            with no_warnings():
+                m(logits if m.needs == "logits" else probs, targets)
+        except ArgumentError:
+            raise
+        except (ValueError, TypeError, RuntimeError, IndexError):
+            continue  # of two items not everything can be asked
 
 
 def _pooled(per_item: ItemFn, finish: Callable[[Tensor], Any] | None, outputs: Tensor, targets: Tensor) -> float:

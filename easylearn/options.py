@@ -55,8 +55,8 @@ def strict(renamed: Mapping[str, str] | None = None, *shared: type) -> Callable[
             if not known.issuperset(kwargs):
                 name = next(n for n in kwargs if n not in known)
                 here = old_names.get(name, "")
-                hint = f"It is called {here!r} here." if here.isidentifier() else here or did_you_mean(name, names)
-                raise ArgumentError(f"{fn.__name__}() has no argument {name!r}. {hint}")
+                hint = f"It is called {here!r} here." if here in names else "" if here.isidentifier() else here
+                raise ArgumentError(f"{fn.__name__}() has no argument {name!r}. {hint or did_you_mean(name, names)}")
             try:
                 return fn(*args, **kwargs)
             except TypeError:

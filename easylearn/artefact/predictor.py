@@ -68,6 +68,8 @@ class Predictor:
         """
         if isinstance(items, Iterator) and not is_open_file(items):  # an open file is one item
             raise ArgumentError("predict takes items that are all there; for an iterator use predictor.stream(items)")
+        if items is None:
+            raise ArgumentError("predict takes an item or several, got None: is it missing where it was read?")
         self._refuse_streamed()
         if _skips(on_error):
             return self._predict_rest(items)

@@ -298,7 +298,13 @@ class Numbers(TargetKind):
         Raises:
             DataError: all training items have the same number, or a value is missing and logarithms are wanted.
         """
-        chosen = [numbers(c, "target", rows.where)[slice(None) if train is None else train] for c in rows.columns]
+        try:
+            read = [numbers(c, "target", rows.where) for c in rows.columns]
+        except DataError as error:
+            if not options.log_target:
+                raise
+            raise DataError(f"{error}; if these are classes, leave log_target out") from error
+        chosen = [x[slice(None) if train is None else train] for x in read]
         if len(chosen[0]) > 1 and all(x.min() == x.max() for x in chosen):
             raise DataError(
                 f"every training row of the target {rows.columns[0].name!r} has the number {chosen[0][0]:g}, so there "

@@ -155,8 +155,8 @@ def _numbers_of_objects(column: pd.Series[Any], called: str, where: Callable[[in
     return out
 
 
-def require_columns(df: pd.DataFrame, names: Sequence[str]) -> None:
-    """Refuse a table in which columns are missing, or named twice; the DataError names them all."""
+def require_columns(df: pd.DataFrame, names: Sequence[str], aside: str = "") -> None:
+    """Refuse a table in which columns are missing, or named twice; the DataError names them all, and says `aside`."""
     import pandas as pd
 
     if not isinstance(df, pd.DataFrame):
@@ -165,7 +165,7 @@ def require_columns(df: pd.DataFrame, names: Sequence[str]) -> None:
     if absent := [n for n in names if n not in known]:
         others = [str(c) for c in df.columns if c not in set(names)]
         more = f" {did_you_mean(str(absent[0]), others)}".replace("Known:", "Besides what is needed, it has:").rstrip()
-        raise DataError(f"the table has no columns {absent}; they are needed (None where a value is not known).{more}")
+        raise DataError(f"the table has no columns {absent}; they are needed{aside}.{more}")
     if twice := sorted({str(c) for c in df.columns[df.columns.duplicated()] if c in set(names)}):
         raise DataError(f"the columns {twice} are in the table more than once; rename or drop the copies")
 

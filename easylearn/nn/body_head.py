@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ArgumentError
+from .dropout import Dropout
 from .groups import LayerGroup
 
 
@@ -78,3 +79,9 @@ class BodyHead(nn.Module):
         if loose := [p for p in self.body.parameters() if id(p) not in placed]:
             stem = (*stem, nn.ParameterList(loose))
         return LayerGroup("stem", stem), LayerGroup("late", late), LayerGroup("head", (self.pool, self.head))
+
+
+def is_linear(head: nn.Module) -> bool:
+    """Whether a head is a linear layer, batch-norm and dropout before it."""
+    layers = list(head) if isinstance(head, nn.Sequential) else []
+    return [type(layer) for layer in layers] == [nn.BatchNorm1d, Dropout, nn.Linear]

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..data.cells import read_cell
 from ..data.times import says_date
 from ..data.values import Bools, Floats
 from ..errors import DataError
@@ -29,6 +30,7 @@ _NEAR = 0.95
 _FEW_ROWS = 20
 _DATEPART = "add_datepart(df, {!r}) makes features of them"
 _ID = re.compile(r"(^|[_\W])(id|idx|index|row|rownames?)$|Id$|ID$")
+_DRESSED = re.compile(r"-?[$€£¥]?\s?-?(0|[1-9]\d{0,2}(,\d{3})+|[1-9]\d*)(\.\d+)?\s?[%$€£¥]?", re.ASCII)
 _HUGE = 10.0**10  # more digits than seconds since 1970 or a price have; bar codes and accounts have them
 _NO_ACCIDENT = math.log(1e-9)
 
@@ -136,11 +138,29 @@ def _object_role(column: Column) -> tuple[Role, str]:
         return "dropped", f"it holds dates, written as text; {_DATEPART.format(column.name)}"
     if column.series.dtype == object and all(isinstance(v, dt.date) for v in values):
         return "dropped", f"it holds dates; {_DATEPART.format(column.name)}"
+    said = _said_numbers(column, values)
     if present >= _FEW_ROWS and n > _NEAR * present:
-        return "dropped", f"{n} different values in {present} rows: it names the rows"
+        return "dropped", f"{n} different values in {present} rows: it names the rows{said and f', or holds {said}'}"
+    if said:
+        return "category", f"holds {said}. Now it has {n} categories"
     if n > max(1000, present / 10):
         return "category", f"has {n} categories, {present / n:.1f} rows each; min_count folds the rare"
     return "category", ""
+
+
+def _said_numbers(column: Column, values: Sequence[Any]) -> str:
+    """What to do about text that says numbers, not just a few codes; empty where it says something else."""
+    if not all(isinstance(v, str) for v in values) or column.series.dtype.name == "category":
+        return ""
+    told = [read_cell(word) for word in values]
+    if not any(isinstance(v, str | bool) or v is None for v in told):
+        is_coded = column.n_distinct <= MAX_CARD and all(float(v).is_integer() for v in told)
+        return "" if is_coded else "text that says numbers; to take them as such, name it in cont_names"
+    if not all(map(_DRESSED.fullmatch, values)):
+        return ""
+    odd = next(word for word, v in zip(values, told, strict=True) if isinstance(v, str))
+    made = f"df[{column.name!r}].str.replace(r'[^0-9.-]', '', regex=True).astype(float)"
+    return f"text that says numbers, such as {odd!r}; to take them as such, make the column {made}"
 
 
 def _constant(column: Column) -> str | None:

@@ -92,7 +92,10 @@ def tabular_learner(
         The learner. Its layer groups are embeddings, hidden, output.
     """
     if not isinstance(data, TabularData):
-        raise ArgumentError(f"tabular_learner needs TabularData, got {type(data).__name__}")
+        raise ArgumentError(
+            f"tabular_learner needs TabularData, got {type(data).__name__}: make it of a table, as with "
+            "TabularData.from_df(df, target)"
+        )
     check_whole("num_emb_size", num_emb_size, 0)
     if data.batch_size == 1 and (use_bn or data.cont_names):
         raise ArgumentError("batch_size=1 leaves batch-norm nothing to compare a row with; take at least 2")

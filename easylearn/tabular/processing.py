@@ -145,7 +145,7 @@ class TableProcessor:
         """Encode a table with what was learned; other columns are ignored."""
         self._learned()
         table = TableView.of(df)
-        table.require(self.names)
+        table.require(self.names, " (None where a value is not known)")
         return self._encode(table, None)[0]
 
     def _encode(

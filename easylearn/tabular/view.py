@@ -136,6 +136,6 @@ class TableView:
         self.require(names)
         return names
 
-    def require(self, names: Sequence[str]) -> None:
+    def require(self, names: Sequence[str], aside: str = "") -> None:
         """See `require_columns`."""
-        require_columns(self.df, names)
+        require_columns(self.df, names, aside)

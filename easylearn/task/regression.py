@@ -10,11 +10,12 @@ from typing import Any, ClassVar, Literal, final, get_args
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..device import has_float64
-from ..errors import ArgumentError, DataError, short
+from ..errors import ArgumentError, DataError, name_of, short
+from ..losses import FocalLoss
 from ..metrics import Metric, rmse
 from .base import LossFn, Task
 from .names import as_names
@@ -22,6 +23,8 @@ from .names import as_names
 Scale = Literal["linear", "log", "log1p"]
 FINE = 2.0**12  # deviations between zero and the mean, beyond which float32 would blur what a deviation is made of
 FAR = 1e15  # numbers beyond it, or below its inverse, have squares that float32 does not hold
+_OF_CLASSES = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss, nn.MultiLabelMarginLoss, FocalLoss)
+_OF_CLASS_NUMBERS = (F.cross_entropy, F.nll_loss, F.multi_margin_loss, F.multilabel_margin_loss)
 # Of each scale: from outputs to numbers, from numbers to outputs, and what numbers must be above.
 _SCALES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], float]] = {
     "linear": (lambda outputs: outputs, lambda numbers: numbers, -torch.inf),
@@ -102,6 +105,16 @@ class Regression(Task):
 
     def default_metrics(self) -> tuple[Metric, ...]:
         return (rmse,)
+
+    def with_loss(self, loss: LossFn) -> Task:
+        """See `Task.with_loss`; losses that compare classes are refused: of one number they are 0 whatever it is."""
+        if isinstance(loss, _OF_CLASSES) or loss in _OF_CLASS_NUMBERS:
+            raise ArgumentError(
+                f"the loss {name_of(loss)} compares classes, and this task predicts numbers ({self.summary}): leave "
+                "loss= out, or give one of numbers, such as torch.nn.L1Loss(). If these are classes, say so where the "
+                "data is made: task='single_label'"
+            )
+        return super().with_loss(loss)
 
     @property
     def lowest(self) -> float:

@@ -226,6 +226,7 @@ class TextLMData(_Texts):
     @classmethod
     def _of_rows(cls, given: Given, text: Columns, how: StreamOptions, fraction: float = 1.0) -> TextLMData:
         train, valid, test = given
+        train.require(text=text)
         found = train.gather(text, valid, test, how)
         if fraction < 1:
             n = len(found.documents["train"])
@@ -363,6 +364,7 @@ class TextData(_Texts):
     @classmethod
     def _of_rows(cls, given: Given, text: Columns, label: Columns, how: LabelOptions) -> TextData:
         train, valid, test = given
+        train.require(text=text, label=label)
         labels = train.targets(label, how)
         codes = by_class(labels.stratify_codes(), valid, how.stratify, groups=how.groups, time=how.time)
         found = train.gather(text, valid, test, how, codes)

@@ -17,6 +17,7 @@ from ..data.frames import Table, column_names, known_types, read_table
 from ..data.label_words import word
 from ..data.split import Indices, fraction_of, split_indices
 from ..data.targets import GivenTargets, TargetOptions, Targets, read_targets
+from ..data.values import require_columns
 from ..data.weights import draw_weights
 from ..errors import ArgumentError, DataError, EasyLearnWarning, did_you_mean
 from ..files import StrPath
@@ -128,6 +129,13 @@ class Rows:
         folders = [doc.split("/")[0] for doc in ids if "/" in doc]
         rows = cls.of_lists("files", ids, folders if len(folders) == len(ids) else None)
         return replace(rows, name=lambda i: ids[i], files=files)
+
+    def require(self, **arguments: Columns) -> None:
+        """Refuse a table without the columns that the arguments of these names mean."""
+        if self.is_table:
+            names = [name for argument, given in arguments.items() for name in as_names(given, argument)]
+            given = " and ".join(f"{argument}=..." for argument in arguments)
+            require_columns(self.frame.head(0).rename(columns=str), names, f": say with {given} what they are called")
 
     def documents(self, text: Columns, how: TextOptions) -> Documents:
         """The texts."""

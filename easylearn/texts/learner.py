@@ -94,7 +94,7 @@ def language_model_learner(
     return Learner(data, model, **options)
 
 
-@strict(_OLD_NAMES, Training)
+@strict({**_OLD_NAMES, "seq_len": "bptt"}, Training)
 def text_classifier_learner(
     data: TextData, *, body: StrPath | TextBody | None = None, precompute: bool = False,
     pretrained: Pretrained = None, vectors: Any = None, emb_size: int | None = None,
@@ -140,6 +140,8 @@ def text_classifier_learner(
         if odd:
             raise ArgumentError(f"{odd[0]}= belongs to the AWD-LSTM: leave it out, or body=")
         return _body_learner(data, text_body(body), precompute, layers or (), ps, options)
+    if precompute:
+        raise ArgumentError('precompute stores what a frozen encoder says of texts: name one, such as body="minilm"')
     layers = (50,) if layers is None else layers
     texts = data.preprocessor
     saved = _read(pretrained, texts.backward)
@@ -153,7 +155,7 @@ def text_classifier_learner(
         model = TextClassifier(encoder, head, bptt=bptt, max_len=max_len)
     standing: list[Callback] = [ActivationPenalty(alpha, beta)] if alpha or beta else []
     options["callbacks"] = [*standing, *check_callbacks(options.get("callbacks", ()))]
-    learn = Learner(data, model, precompute=precompute, **options)
+    learn = Learner(data, model, **options)
     if saved is not None:
         copy_encoder(saved, model, texts.vocab, texts.backward)
         learn.freeze()

@@ -46,11 +46,11 @@ class WordModel:
         return f"<WordModel: {self.data.task}, {words:,} words and pairs; texts without labels: {without}>"
 
     @strict({"part": "split"})
-    def predict(self, items: Any = None, *, split: SplitName | None = None) -> Any:
+    def predict(self, items: Any = ..., *, split: SplitName | None = None) -> Any:
         """What it says, as `Learner.predict` does, so that `average_predictions` takes both.
 
         Args:
-            items: a text, several, or rows; None for a whole split.
+            items: a text, several, or rows; left out, they are a whole split.
             split: "train", "valid" or "test"; None is "valid".
 
         Returns:
@@ -61,7 +61,7 @@ class WordModel:
             DataError: there is no such split, or an item is no text.
         """
         task, data = self.data.task, self.data
-        if items is None:
+        if items is ...:
             name: SplitName = "valid" if split is None else split
             texts = list(data.documents(name))
             return Predictions.of(task, self._probs(texts), tuple(data.ids(name)), data.loader(name).target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from copy import deepcopy
 from typing import Any
 
@@ -14,6 +15,7 @@ from .. import keyed
 from ..data.bunch import Data
 from ..data.order import ItemLoader
 from ..errors import ArgumentError, EasyLearnError, name_of
+from ..metrics import check_suited
 from ..task import Task
 from .strategy import Strategy
 
@@ -47,7 +49,20 @@ def check_model(model: nn.Module, data: Data[Any], task: Task, strategy: Strateg
                 outputs = strategy.forward(model.train(), zeros)
         except REFUSED as error:
             raise _worded(error, inputs) from error
-    check_outputs(outputs, task)
+        check_outputs(outputs, task)
+        _check_metrics(outputs, loader, task, strategy)
+
+
+def _check_metrics(outputs: Tensor, loader: ItemLoader, task: Task, strategy: Strategy) -> None:
+    """Refuse chosen metrics that are made for another kind of task, by the `outputs` for two items of the loader."""
+    if loader.target is None or task.metrics == task.default_metrics():
+        return
+    index = np.arange(min(2, loader.n_items))
+    with closing(loader.source.with_targets([index], [loader.target[index]], strategy.device)) as both:
+        target = next(both)[1].cpu()
+    if len(outputs) == len(target):
+        logits = outputs.float().cpu()
+        check_suited(task.metrics, task.activate(logits), logits, target)
 
 
 def explain(error: Exception, model: nn.Module, inputs: tuple[Tensor, ...], strategy: Strategy) -> None:

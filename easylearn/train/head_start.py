@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from .. import keyed
 from ..data.branched import BranchedData
 from ..data.order import ItemLoader
-from ..nn.body_head import BodyHead
+from ..nn.body_head import BodyHead, is_linear
 from ..nn.branched import Branched
-from ..nn.dropout import Dropout
 from ..nn.groups import by_branch
 from ..task import Task
 from .checkpoints.context import RunContext
@@ -46,10 +45,7 @@ _STEPS = 25  # of L-BFGS for each penalty; twice as many for the chosen one
 
 def is_fresh(head: nn.Module) -> bool:
     """Whether a head is a linear one, batch-norm and dropout before it, that has never seen a batch."""
-    layers = list(head) if isinstance(head, nn.Sequential) else []
-    if [type(layer) for layer in layers] != [nn.BatchNorm1d, Dropout, nn.Linear]:
-        return False
-    norm = layers[0]
+    norm = head.get_submodule("0") if is_linear(head) else None
     return (
         isinstance(norm, nn.BatchNorm1d)
         and norm.affine

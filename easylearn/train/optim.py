@@ -155,6 +155,15 @@ def check_trainable(groups: Sequence[ParamGroup]) -> None:
         )
 
 
+def check_optimizer(make: Any) -> None:
+    """Refuse an `optimizer=` that is nothing to be called with param groups, such as a name, or one made already."""
+    if not callable(make):
+        given = repr(make) if isinstance(make, str) else f"a {type(make).__name__}"
+        raise ArgumentError(
+            f"optimizer must be a class or a function that makes one, such as torch.optim.Adam, got {given:.100}"
+        )
+
+
 def build_optimizer(
     make: OptimizerFn, groups: Sequence[ParamGroup], rates: Sequence[float], weight_decay: float | None = None
 ) -> Optimizer:
@@ -169,6 +178,7 @@ def build_optimizer(
     Returns:
         The optimizer; each param group has "group" (the layer group's name) and "base_lr".
     """
+    check_optimizer(make)
     check_trainable(groups)
     if weight_decay is not None:
         check_number("wd", weight_decay, "at least 0")

@@ -13,7 +13,7 @@ from ..files import StrPath
 from ..task import LossFn
 from .callback import Callback
 from .distributed import Lanes
-from .optim import OptimizerFn
+from .optim import OptimizerFn, check_optimizer
 from .processes import join, local_device, wants_processes
 from .sharded import Sharded
 from .strategy import SingleDevice, Strategy
@@ -79,6 +79,8 @@ class Training:
     progress: bool = True
 
     def __post_init__(self) -> None:
+        if self.optimizer is not None:
+            check_optimizer(self.optimizer)
         if self.wd is not None:
             check_number("wd", self.wd, "at least 0")
         check_number("label_smoothing", self.label_smoothing, "at least 0", "below 1")

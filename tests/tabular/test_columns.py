@@ -185,6 +185,27 @@ def test_notes() -> None:
     assert "min_count" in guess_columns(words).notes[0]
 
 
+def test_text_that_says_numbers_is_told() -> None:
+    cells = {
+        "age": [f"{18 + i % 70}" for i in range(200)],
+        "price": [f"${10 + i % 30}.50" for i in range(200)],
+        "pay": [f"${1 + i},{100 + i}" for i in range(200)],
+        "share": [f"{i}.5" for i in range(200)],
+    }
+    codes = {"zip": [f"0{1000 + i % 50}" for i in range(200)], "grade": ["1", "2"] * 100, "mixed": ["$1", "x"] * 100}
+    codes["chosen"] = pd.Series(cells["age"], dtype="category")
+    found = guess_columns(pd.DataFrame({**cells, **codes}))
+    assert found.cat_names == ["age", "price", *codes] and list(found.dropped) == ["pay", "share"]
+    age, price = found.notes
+    assert (
+        age == "age holds text that says numbers; to take them as such, name it in cont_names. Now it has 70 categories"
+    )
+    assert "such as '$10.50'" in price and "df['price'].str.replace(" in price
+    assert "'$1,100'" in found.dropped["pay"] and found.dropped["share"].endswith("name it in cont_names")
+    made = pd.Series(cells["pay"]).str.replace(r"[^0-9.-]", "", regex=True).astype(float)
+    assert made[0] == 1100.0
+
+
 def test_one_value_beside_missing_ones_is_told() -> None:
     found = guess_columns(pd.DataFrame({"mark": ["x", *[None] * 9], "one": 1.5, "none": np.nan})).dropped
     assert "nothing in 9 rows" in found["mark"] and "cat_names" in found["mark"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -796,7 +797,10 @@ def test_epochs_follow_the_number_of_steps_and_the_best_is_kept(learner: Any, ca
     learn = learner(many, progress=True)
     record = learn.fit_one_cycle(3e-2)
     said = "trains for 20 epochs, as suits 320 items, and ends with the mean of the weights of the 5 that had"
-    assert said in capsys.readouterr().out and len(record.epochs) == 20
+    out = capsys.readouterr().out
+    assert said in out and len(record.epochs) == 20
+    assert re.search(r"kept: (mean of the best 5 epochs|epoch \d+), valid_loss ", out.splitlines()[-1])
+    assert out.rstrip().endswith(f" {learn.validate()['valid_loss']:.4f}")
     assert learn.validate()["valid_loss"] < 1.1 * min(record.column("valid_loss"))  # a standard error at most
     alone = learner(make(batch_size=40, valid=None), progress=True)
     alone.fit_one_cycle(1e-2)
@@ -813,3 +817,19 @@ def test_a_streamed_table_starts_linear_too(learner: Any, tmp_path: Path) -> Non
     learn = learner(data)
     assert learn.validate()["rmse"] < 0.1 * df["profit"].std()
     assert data.suited_epochs == 50
+
+
+def test_calls_that_are_nearly_right() -> None:
+    df = pd.DataFrame({"pay": np.arange(60.0) + 1, "age": np.arange(60.0) % 7 / 3, "job": ["x", "y", "z"] * 20})
+    with pytest.raises(DataError, match=r"no columns \['Pay'\]; they are needed\. Did you mean 'pay'"):
+        TabularData.from_df(df, "Pay")
+    with pytest.raises(ArgumentError, match=r"got DataFrame: make it .* TabularData\.from_df"):
+        tabular_learner(df)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="if these are classes, leave log_target out"):
+        TabularData.from_df(df, "job", log_target=True)
+    data = TabularData.from_df(df, "pay", cat_names=["job"], cont_names=["age"])
+    for given, said in (("adam", "got 'adam'"), (torch.optim.SGD([torch.zeros(1)], lr=0.1), "got a SGD")):
+        with pytest.raises(ArgumentError, match=f"optimizer must be a class or a function .*{said}"):
+            tabular_learner(data, optimizer=given)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="None where a value is not known"):
+        data.preprocessor.read(df[["job"]])

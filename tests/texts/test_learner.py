@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
@@ -272,3 +273,22 @@ class TestClassifier:
         data = TextData.from_lists(TEXTS, LABELS, min_freq=1, progress=False)
         encoder = text_classifier_learner(data, n_layers=1, device="cpu").model.encoder
         assert isinstance(encoder, AWDLSTM) and encoder.emb_size == 400
+
+
+def test_what_belongs_to_another_call_is_said() -> None:
+    df = pd.DataFrame({"review": ["good one", "bad thing"] * 10, "stars": ["x", "y"] * 10})
+    with pytest.raises(
+        DataError, match=r"no columns \['text', 'label'\]; they are needed: say with text=.* and label=.* review, stars"
+    ):
+        TextData.from_df(df)
+    with pytest.raises(DataError, match=r"no columns \['text'\]; they are needed: say with text="):
+        TextLMData.from_df(df)
+    with pytest.raises(ArgumentError, match=r"no argument 'seq_len'\. (?!.*bptt)"):
+        TextData.from_df(df, "review", "stars", seq_len=3)  # type: ignore[call-arg]
+    with pytest.raises(ArgumentError, match="called 'bptt' here"):
+        TextLMData.from_df(df, "review", seq_len=3)  # type: ignore[call-arg]
+    data = TextData.from_df(df, "review", "stars")
+    with pytest.raises(ArgumentError, match="called 'bptt' here"):
+        text_classifier_learner(data, seq_len=3)  # type: ignore[call-arg]
+    with pytest.raises(ArgumentError, match='body="minilm"'):
+        text_classifier_learner(data, precompute=True)

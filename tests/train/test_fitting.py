@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,8 @@ from easylearn.data.loaders import LoaderData, TensorData
 from easylearn.errors import ArgumentError
 from easylearn.export import load_predictor
 from easylearn.learning import Learner
+from easylearn.losses import FocalLoss
+from easylearn.metrics import accuracy, f_beta, quadratic_kappa, rmse, roc_auc, top_k
 from easylearn.task import single_label
 from easylearn.vision.data import ImageData
 
@@ -196,3 +199,42 @@ def test_paths_that_are_none(make_learner: MakeLearner, name: Any) -> None:
     for call in (learn.export, learn.report, load_predictor):
         with pytest.raises(ArgumentError, match="expected the path of"):
             call(name)
+
+
+@pytest.mark.parametrize(
+    ("kind", "metric", "said"),
+    [
+        ("single_label", rmse, "rmse needs as many outputs as targets"),
+        ("multi_label", accuracy, "accuracy needs outputs"),
+        ("regression", accuracy, "accuracy needs outputs"),
+        ("single_label", f_beta(1, "binary"), "'binary' is for two classes"),
+    ],
+)
+def test_metrics_of_another_task_are_refused_before_training(
+    make_learner: MakeLearner, make_data: Any, kind: str, metric: Any, said: str
+) -> None:
+    with pytest.raises(ArgumentError, match=said):
+        make_learner(nn.Linear(5, 3), make_data(kind), metrics=[metric])
+
+
+def test_metrics_that_cannot_be_tried_are_left_alone(make_learner: MakeLearner) -> None:
+    def mine(probs: Tensor, target: Tensor) -> float:
+        raise ArgumentError("not yet")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make_learner(nn.Linear(5, 3), metrics=[accuracy, roc_auc, top_k(2), quadratic_kappa(), mine])
+
+
+@pytest.mark.parametrize("loss", [nn.CrossEntropyLoss(), nn.functional.cross_entropy, FocalLoss()])
+def test_a_loss_of_classes_for_numbers(make_learner: MakeLearner, make_data: Any, loss: Any) -> None:
+    with pytest.raises(ArgumentError, match="compares classes, and this task predicts numbers"):
+        make_learner(nn.Linear(5, 3), make_data("regression"), loss=loss)
+    make_learner(nn.Linear(5, 3), make_data("regression"), loss=nn.L1Loss())
+
+
+def test_items_that_are_none(make_learner: MakeLearner) -> None:
+    learn = make_learner(nn.Linear(5, 3))
+    with pytest.raises(ArgumentError, match="predict takes an item or several, got None"):
+        learn.predict(None)
+    assert len(learn.predict()) == len(learn.predict(split="valid")) == len(learn.data.ids("valid"))

@@ -194,6 +194,20 @@ def test_heads_with_hidden_layers_free_bodies_and_trials_start_where_they_are() 
     assert not is_fresh(plain.model.head) and not torch.equal(plain.model.head[2].weight, before["head.2.weight"])
 
 
+def test_few_steps_are_many_where_the_head_began_at_its_solution(capsys: pytest.CaptureFixture[str]) -> None:
+    for hidden, precompute, told in (((), True, False), ((), False, False), ((8,), True, True)):
+        learn = learner(hidden=hidden, precompute=precompute)
+        learn.progress = True
+        learn.fit_one_cycle(1e-3, 1)
+        learn.fit_one_cycle(1e-3, 1)
+        assert ("which is few" in capsys.readouterr().out) == told
+    learn = learner()
+    learn.progress = True
+    learn.unfreeze()
+    learn.fit_one_cycle(1e-3, 1)
+    assert "which is few" in capsys.readouterr().out
+
+
 def test_too_many_items_to_look_at_unless_their_features_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(head_start, "MOST_ITEMS", 48)
     without, stored = learner(precompute=False), learner()

@@ -6,6 +6,7 @@ import sys
 import time
 from typing import Any
 
+from ...nn.body_head import BodyHead, is_linear
 from ..callback import Callback
 from ..record import format_table
 from ..state import Run
@@ -37,7 +38,7 @@ class Progress(Callback):
         off = not (self._shown and shows_bars())
         self._bar = tqdm(total=run.n_steps, initial=run.step, leave=False, disable=off, unit="batch")
         self._next, self._header = 0.0, ""
-        if run.step == 0 and run.n_steps < FEW_STEPS:
+        if run.step == 0 and run.n_steps < FEW_STEPS and not _began_solved(run):
             self._print(
                 f"{run.n_steps} step{'s' if run.n_steps > 1 else ''} in all, which is few: a smaller batch_size, or "
                 "more epochs, makes more of them"
@@ -68,6 +69,13 @@ class Progress(Callback):
         self._bar.close()
         if run.stop_reason is not None:
             self._print(f"stopped: {run.stop_reason}")
+
+
+def _began_solved(run: Run) -> bool:
+    """Whether a linear head is trained on a frozen body: its first fit began at the solution; see `start_head`."""
+    if run.context is None or run.task.loss_fn is not None or any(g.trainable for g in run.context.groups[:-1]):
+        return False
+    return isinstance(run.context.model, BodyHead) and is_linear(run.context.model.head)
 
 
 def shows_bars() -> bool:

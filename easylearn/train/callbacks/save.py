@@ -20,9 +20,11 @@ from ...task.accumulate import Pool
 from ..callback import Callback, check_callbacks
 from ..monitor import Monitor
 from ..predict import evaluate_alike, gather
+from ..record import format_row
 from ..snapshot import copy_into, shared_out
 from ..state import Run
 from .average import WeightAverage
+from .progress import Progress
 
 MOST_AVERAGED = 8
 """Of the epochs of a fit without a number of them, the weights of the best quarter are averaged, at most of so many."""
@@ -160,13 +162,26 @@ class KeepBest(Callback):
         if len(kept) > 1 or (kept and self.epoch != run.epoch):
             copy_into(live, kept[0][2])
         if len(kept) > 1 and not failed:  # after an error of one process the others do not come here to validate
-            of_best = _item_losses(run)
+            of_best = losses = _item_losses(run)
             several = zip(*(weights for _, _, weights in kept), strict=True)
             alike = ([shared_out(t.to(own.device), own) for t in ts] for own, ts in zip(live, several, strict=True))
             copy_into(live, map(_mean, alike))
-            more = _item_losses(run) - of_best
+            losses = _item_losses(run)
+            more = losses - of_best
             if not run.strategy.decide(bool(more.mean() <= more.std(correction=0) / len(more) ** 0.5)):
                 copy_into(live, kept[0][2])
+                losses, kept = of_best, kept[:1]
+            self._tell(run, float(losses.mean()), len(kept))
+        elif kept and not failed:
+            self._tell(run, kept[0][0])
+
+    def _tell(self, run: Run, loss: float, n: int = 1) -> None:
+        """Say which weights the model has now, below the rows of the epochs."""
+        if not run.strategy.is_main or not any(isinstance(c, Progress) for c in run.callbacks):
+            return
+        best = f"epoch {run.first_epoch + self.epoch - 1}" if self.epoch else "the weights before the first epoch"
+        (shown,) = format_row({"valid_loss": loss})
+        print(f"kept: {f'mean of the best {n} epochs' if n > 1 else best}, valid_loss {shown}")
 
     def _compare(self, run: Run, epoch: int, metrics: Mapping[str, float]) -> None:
         loss = metrics.get("valid_loss", math.nan)

@@ -400,9 +400,17 @@ class TestWithoutANumberOfEpochs:
         assert len(record.epochs) == 4
         assert learn.validate()["valid_loss"] <= min(record.column("valid_loss")) + 1e-6
         said = f"trains for 4 epochs, as suits {learn.data.loader('train').n_items} items, and ends with"
-        assert (said in capsys.readouterr().out) == progress
+        out = capsys.readouterr().out
+        assert (said in out) == progress
+        loss = learn.validate()["valid_loss"]
+        assert out.endswith(f", valid_loss {loss:.4f}\n") and "\nkept: " in out if progress else out == ""
+        record = learn.fit(0.01, 2, callbacks=[KeepBest()])
+        best = min(record.epochs, key=lambda row: row["valid_loss"])
+        kept = f"epoch {best['epoch']:.0f}" if best["valid_loss"] < loss else "the weights before the first epoch"
+        loss = learn.validate()["valid_loss"]
+        assert capsys.readouterr().out.endswith(f"kept: {kept}, valid_loss {loss:.4f}\n" if progress else "")
         learn.fit_one_cycle(0.1, 2)
-        assert learn.epochs_done == 6
+        assert learn.epochs_done == 8
 
     @pytest.mark.parametrize(("epochs", "n"), [(1, 1), (8, 2), (60, 8)])
     def test_the_best_quarter_is_averaged(
