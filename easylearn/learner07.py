@@ -417,7 +417,7 @@ class Learner07(Learner):
             probabilities with several labels, else numbers. Of items what `Learner.predict` gives.
         """
         if split is not None or (items is not None and not isinstance(items, bool)):
-            return super().predict(items, split=split, on_error=on_error)
+            return super().predict(... if items is None else items, split=split, on_error=on_error)
         return self.predict_with_targs(is_test or bool(items))[0]
 
     def predict_with_targs(self, is_test: bool = False, use_swa: bool = False) -> tuple[Array, Array | None]:

@@ -129,9 +129,10 @@ def compare_with_baseline(
         targets = _training_targets(run)
         constant = task.first_outputs(targets)
     if constant is None:
-        if task.kind == "boxes":
-            raise StateError("there is no simple reference for boxes: look at the metrics of learn.validate()")
-        raise StateError(f"a {task.kind} task does not say which constant is the best (it has no `first_outputs`)")
+        raise StateError(
+            f"there is no simple reference for {task.kind}, which do not say what constant is the best (the task "
+            "has no `first_outputs`): look at the metrics of learn.validate()"
+        )
     if task.is_streamed:
         return _of_stream(run, constant.float(), split)
     drawn = ""

@@ -130,11 +130,11 @@ class Rows:
         rows = cls.of_lists("files", ids, folders if len(folders) == len(ids) else None)
         return replace(rows, name=lambda i: ids[i], files=files)
 
-    def require(self, **arguments: Columns) -> None:
-        """Refuse a table without the columns that the arguments of these names mean."""
+    def require(self, text: Columns, label: Columns | None = None) -> None:
+        """Refuse a table without the columns of texts, or of labels, and say which arguments name them."""
         if self.is_table:
-            names = [name for argument, given in arguments.items() for name in as_names(given, argument)]
-            given = " and ".join(f"{argument}=..." for argument in arguments)
+            names = [*as_names(text, "text"), *(() if label is None else as_names(label, "label"))]
+            given = "text=..." if label is None else "text=... and label=..."
             require_columns(self.frame.head(0).rename(columns=str), names, f": say with {given} what they are called")
 
     def documents(self, text: Columns, how: TextOptions) -> Documents:

@@ -79,7 +79,13 @@ def test_every_exported_name_is_in_the_reference() -> None:
 
 @pytest.mark.parametrize("module", [schedules, metrics, losses])
 def test_every_name_of_a_pure_module_is_in_the_reference(module: ModuleType) -> None:
-    helpers = {"as_metric", "item_cross_entropy", "check_schedule", "Metric"}  # Metric is listed as easylearn.Metric
+    helpers = {
+        "as_metric",
+        "check_suited",
+        "item_cross_entropy",
+        "check_schedule",
+        "Metric",
+    }  # Metric is listed as easylearn.Metric
     classes = {n for n, v in vars(module).items() if inspect.isclass(v) and (v.__doc__ or "").startswith("See `")}
     shown = {n.rpartition(".")[2] for n in REFERENCE if n.startswith(f"{module.__name__}.")}
     assert names_of(module) - helpers - classes == shown
