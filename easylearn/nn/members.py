@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-LEAST, WORK = 3, 15_000_000  # members that learn from a row, and what costs about as much as all else in a step
+LEAST, WORK = 6, 15_000_000  # members that learn from a row, and what costs about as much as all else in a step
 UNIT_WORK = 60  # weights whose product takes as long as batch-norm, ReLU and dropout of a number
 
 
@@ -45,7 +45,7 @@ def learning(members: int, work: int) -> int:
             the same whatever there is to do, so of small batches all learn.
 
     >>> [learning(8, rows * 45_000) for rows in (64, 128, 1024)]
-    [8, 5, 3]
+    [8, 8, 6]
     """
     return min(members, LEAST + WORK // max(1, work))
 

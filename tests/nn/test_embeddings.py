@@ -319,7 +319,7 @@ def test_members_are_drawn_as_one_network_is() -> None:
 def test_where_a_step_would_take_too_long_a_row_is_learnt_by_some_members(
     n: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    k, (cats, conts) = 5, rows(n)
+    k, (cats, conts) = 8, rows(n)
     model = TableModel(SIZES, 3, 2, [8], output=output(k), seed=1)
     for m in model.modules():
         m.train(not isinstance(m, nn.BatchNorm1d))
