@@ -400,22 +400,20 @@ class TestWaiting:
         with pytest.raises(StateError, match="process 1 of 2 ended with ValueError: a file is missing"):
             Processes(0, 2, store).watching(broken)
 
-    def test_nobody_waits_for_ever_for_one_that_was_not_started(
-        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-    ) -> None:
+    @pytest.fixture
+    def second(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """This process is the second of two, whose first was not started."""
         place = {"RANK": "1", "WORLD_SIZE": "2", "EASYLEARN_RENDEZVOUS": (tmp_path / "meet").as_uri()}
         for name, value in place.items():
             monkeypatch.setenv(name, value)
+
+    @pytest.mark.usefixtures("second")
+    def test_nobody_waits_for_ever_for_one_that_was_not_started(self) -> None:
         with pytest.raises(StateError, match=r"process 1 of 2 has waited .* for the others.*MASTER_PORT"):
             processes.join.__wrapped__()
 
-    def test_who_gave_up_waiting_before_anybody_looked_says_so(
-        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-    ) -> None:
-        place = {"RANK": "1", "WORLD_SIZE": "2", "EASYLEARN_RENDEZVOUS": (tmp_path / "meet").as_uri()}
-        for name, value in place.items():
-            monkeypatch.setenv(name, value)
-
+    @pytest.mark.usefixtures("second")
+    def test_who_gave_up_waiting_before_anybody_looked_says_so(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def in_vain(store: Any, rank: int, world: int, until: float) -> str:
             while time.monotonic() <= until:
                 time.sleep(0.01)
