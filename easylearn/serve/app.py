@@ -94,10 +94,10 @@ class Models:
         """The models whose files are others than when they were read."""
         return [name for name in self.files if _stamp(self.files[name]) != self._stamps[name]]
 
-    def reload(self, counters: Counters, names: Sequence[str] | None = None) -> None:
-        """Read files again, check them, and put them in place; a damaged one leaves its model as it was."""
-        with self._reading:  # a signal and a look at the files may come together
-            for name in self.names if names is None else names:
+    def reload(self, counters: Counters, changed: bool = False) -> None:
+        """Read all files again or those that changed, check them, put them in place; of a damaged one the model stays."""
+        with self._reading:  # a signal and a look at the files may come together: the second finds nothing changed
+            for name in self.changed() if changed else self.names:
                 self._read_again(name, counters)
 
     def _read_again(self, name: str, counters: Counters) -> None:
@@ -395,10 +395,9 @@ async def _watch(models: Models, counters: Counters) -> None:
     reading: asyncio.Future[None] | None = None
     while True:
         counters.beat()  # also while a large file is read, which may take longer than a silent process may live
-        changed = models.changed() if reading is None or reading.done() else []
-        if changed:
+        if (reading is None or reading.done()) and models.changed():
             await asyncio.sleep(0.2)  # of a file that is still being copied
-            reading = asyncio.get_running_loop().run_in_executor(None, models.reload, counters, changed)
+            reading = asyncio.get_running_loop().run_in_executor(None, models.reload, counters, True)
         await asyncio.sleep(1)
 
 

@@ -53,7 +53,8 @@ def test_of_a_worker_that_is_killed_only_what_it_was_asked_is_lost(script: Modul
 def test_new_files_under_load_cost_no_request(script: ModuleType, models: Any) -> None:
     found = script.reloads(models[0], 8, 8)
     assert found["errors"] == 0
-    assert found["damaged files refused"] == 2  # by each worker
+    # by each worker once; twice where it saw the change before the signal came, which asks for reading it again
+    assert 2 <= found["damaged files refused"] <= 4
     assert found["reloads"] >= 2
 
 
