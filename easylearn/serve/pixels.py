@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import io
 import math
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ import numpy.typing as npt
 
 from ..errors import WeightsError
 from ..placement import Placement
+from ..quiet import no_warnings
 from .refusals import RefusedError
 
 if TYPE_CHECKING:
@@ -43,10 +43,8 @@ def count_pixels(data: bytes) -> int:
     from PIL import Image
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data), formats=_formats()) as image:
-                return int(image.size[0] * image.size[1])
+        with no_warnings(), Image.open(io.BytesIO(data), formats=_formats()) as image:
+            return int(image.size[0] * image.size[1])
     except Exception:  # decoders raise nearly anything; what is wrong with it is said where it is read
         return 0
 
@@ -61,11 +59,9 @@ def opened(data: bytes, max_pixels: float) -> Iterator[ImageFile.ImageFile]:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of damaged metadata
-            with Image.open(io.BytesIO(data), formats=_formats()) as image:
-                _refuse_large(image, data, max_pixels)
-                yield image
+        with no_warnings(), Image.open(io.BytesIO(data), formats=_formats()) as image:
+            _refuse_large(image, data, max_pixels)
+            yield image
     except RefusedError:
         raise
     except UnidentifiedImageError as error:

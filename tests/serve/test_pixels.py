@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import struct
 import tracemalloc
+import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -146,3 +148,13 @@ def test_what_goes_wrong_while_an_image_is_open_is_told_as_damage() -> None:
     with pytest.raises(RefusedError) as caught, opened(photo(0), 1e6):
         raise RefusedError(400, "another")
     assert caught.value.status == 400
+
+
+def test_other_threads_are_warned_while_an_image_is_open() -> None:
+    def warn() -> None:
+        warnings.warn("of something else", UserWarning, stacklevel=1)
+
+    with opened(photo(0), 1e6), ThreadPoolExecutor(1) as pool:
+        warn()
+        with pytest.raises(UserWarning, match="something else"):
+            pool.submit(warn).result(60)
