@@ -342,6 +342,9 @@ def _quantized(path: Path, out: Path, trained: TrainedModel, example: _Example, 
                 first, str(out), reader, quant_format=tools.QuantFormat.QDQ,
                 activation_type=tools.QuantType.QUInt8, op_types_to_quantize=_STATIC, **weights,
             )  # fmt: skip
+    model = onnx.load(str(out))
+    shrink_weights(model)  # what is left: no product is computed in 8 bits whose weight comes first, as that of members
+    onnx.save(model, str(out))
     _write_about(out, example, open_onnx(out, example.runtime.names), WITHIN_ROUNDED)
     return out
 

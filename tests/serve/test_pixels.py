@@ -87,8 +87,8 @@ def test_scans_of_what_lies_beside_the_image_are_not_counted(suffix: str, files:
     """Phones put a film or a second image behind a photo, and a preview before it."""
     engine, other = open_engine(files / f"images.{suffix}", Limits(max_pixels=30e4)), many_scans(14_000)
 
-    def probs(data: bytes) -> list[Any]:
-        return engine.run([engine.prepare(data)])
+    def probs(data: bytes) -> list[float]:
+        return np.asarray(engine.run([engine.prepare(data)])[0]).tolist()
 
     preview = b"\xff\xe1" + struct.pack(">H", 60_000) + (b"\xff\xda" * 30_000)[:-2]
     for data in (photo(1) + other, photo(1) + b"\0\0\0\x18ftypmp42" + b"\xff\xda" * 9_000,
