@@ -169,7 +169,7 @@ def _number(preprocessor: HistoryPreprocessor, item: Any) -> int:
     (code,) = preprocessor.reader.codes([item])
     if code < 0:
         raise ArgumentError(
-            f"there is no item {item!r} that can be recommended. What nobody took in training has no vector; a model of "
-            f"what describes items can predict one, see item_vectors. {did_you_mean(str(item), preprocessor.items)}"
+            f"there is no item {item!r} that can be recommended. What nobody took in training has no vector, but "
+            f"what describes items can predict one: see item_vectors. {did_you_mean(str(item), preprocessor.items)}"
         )
     return code
