@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
+_NOTHING = "(?!)"
+
 
 class Quiet:
     """A context in which the thread that entered it is not told of some warnings; other threads are.
@@ -60,8 +62,13 @@ class Quiet:
         """Whether to keep a warning of this text back: what `warnings` asks the pattern of a filter."""
         return self._depth() > 0 and self._pattern.match(text) is not None
 
+    @property
+    def pattern(self) -> str:
+        """What this thread is not told of, as a compiled expression has it: scikit-learn makes such filters anew."""
+        return self._pattern.pattern if self._depth() else _NOTHING
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return re.compile, ("(?!)",)  # joblib sends the filters to other processes, where no thread is inside
+        return re.compile, (_NOTHING,)  # joblib sends the filters to other processes, where no thread is inside
 
 
 no_warnings = Quiet()

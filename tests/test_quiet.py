@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from sklearn.utils.parallel import Parallel, delayed
 
 import easylearn
 from easylearn.quiet import Quiet, no_warnings
@@ -104,6 +105,23 @@ def test_another_process_gets_a_filter_that_takes_nothing() -> None:
     with warnings.catch_warnings(), no_warnings():
         sent = pickle.loads(pickle.dumps(warnings.filters))
     assert sent[0][0] == "ignore" and isinstance(sent[0][1], re.Pattern) and not sent[0][1].match("odd")
+
+
+def test_scikit_learn_passes_filters_on_to_its_workers() -> None:
+    """It makes each anew by its pattern; one that was never entered there keeps nothing back."""
+
+    def loud() -> str:
+        with warnings.catch_warnings(record=True) as told:
+            warnings.warn("odd", UserWarning, stacklevel=1)
+        return str([str(w.message) for w in told])
+
+    with no_warnings():
+        assert Parallel(n_jobs=1)([delayed(loud)()]) == ["[]"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        with no_warnings():  # puts the filter in front of it
+            pass
+        assert Parallel(n_jobs=2, backend="threading")([delayed(loud)()]) == ["['odd']"]
 
 
 def test_the_library_changes_no_filters_of_others() -> None:

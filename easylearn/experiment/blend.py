@@ -237,7 +237,7 @@ def _least_squares(said: Sequence[Tensor], targets: Tensor, task: Task, rows: Te
     from scipy.optimize import nnls
 
     small: Weights = np.zeros((0, len(said) + 1))  # the same squares in a few rows
-    for some in rows.split(max(1, AT_ONCE // (len(said) * max(1, said[0][0].numel())))):
+    for some in torch.split(rows, max(1, AT_ONCE // (len(said) * max(1, said[0][0].numel())))):
         wanted = targets[some] if task.predicts_numbers else task.soft_target(targets[some])
         table = torch.stack([*(one[some].double().flatten() for one in said), wanted.double().flatten()], 1)
         small = np.linalg.qr(np.concatenate([small, table.numpy()]), mode="r")  # type: ignore[assignment]
