@@ -47,7 +47,7 @@ def test_each_kind_of_bad_client_is_refused_and_the_others_notice_nothing(script
 def test_of_a_worker_that_is_killed_only_what_it_was_asked_is_lost(script: ModuleType, models: Any) -> None:
     found = script.kill(models[0], 6)
     assert found["ready again, s"] < 60
-    # It ends connections, and no other is refused or waits in vain; how many were open hangs on how busy the machine is.
+    # Connections end, and none is refused or waits in vain; how many were open hangs on how busy the machine is.
     assert found["by"].keys() <= {"ConnectionResetError", "IncompleteReadError", "BrokenPipeError"}, found
     assert found["lost"] < found["requests"] / 4, found
 
@@ -55,7 +55,7 @@ def test_of_a_worker_that_is_killed_only_what_it_was_asked_is_lost(script: Modul
 def test_new_files_under_load_cost_no_request(script: ModuleType, models: Any) -> None:
     found = script.reloads(models[0], 8, 8)
     assert found["errors"] == 0
-    # Of two workers each refuses it once at least: again where it was seen before a signal, or an earlier signal is late.
+    # By each of two workers at least once; again where it was seen before its signal, or earlier signals are late.
     assert 2 <= found["damaged files refused"] <= 2 * (8 + 1)
     assert found["reloads"] >= 2 * 6  # by each, but for the damaged one and that after it, which is as the one before
 
