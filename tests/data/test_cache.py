@@ -355,7 +355,9 @@ def test_readers_see_whole_items_while_it_is_filled(tmp_path: Path) -> None:
 
     def read(store: ItemStore) -> int:
         seen: set[int] = set()
-        while filling or len(seen) < n:
+        last = False
+        while filling or not last:  # once more when it is full
+            last = not filling
             for k in range(n):
                 got = store.get(k)
                 if got is not None and k not in seen:
@@ -365,9 +367,11 @@ def test_readers_see_whole_items_while_it_is_filled(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(2) as pool:
         readers = [pool.submit(read, store) for store in stores[1:]]
-        for k in range(n):
-            stores[0].put(k, image(k, big))
-        filling = False
+        try:
+            for k in range(n):
+                assert stores[0].put(k, image(k, big))
+        finally:
+            filling = False
         assert [reader.result(60) for reader in readers] == [n, n]
 
 
