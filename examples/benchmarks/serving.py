@@ -300,7 +300,8 @@ def each_kind(kinds: Sequence[str], *how: Any) -> dict[str, float]:
 def kill(files: Path, seconds: float) -> dict[str, float]:
     """SIGKILL of one of two workers under load."""
     requests = [("application/json", json.dumps(ROW).encode())]
-    with running({"table": files / "table.onnx"}, workers=2) as server:
+    patient = Limits(max_wait=60)  # how many are refused on a busy machine is another matter
+    with running({"table": files / "table.onnx"}, workers=2, limits=patient) as server:
         victim, back = server._processes[0].pid, [float("nan")] * 2
 
         def end() -> None:
@@ -339,16 +340,24 @@ def reloads(files: Path, n: int, seconds: float) -> dict[str, float]:
         changed = onnx.load(path)
         changed.doc_string = "the same numbers, and another digest"
         onnx.save(changed, other)
-        with running({"table": path}, workers=2) as server:
+        with running({"table": path}, workers=2, limits=Limits(max_wait=60)) as server:
 
             def replace() -> None:
+                good = path.read_bytes()
                 for k in range(n):
                     time.sleep(seconds / (n + 1))
                     source = other if k % 2 == 0 else files / "table.onnx"
                     held = b"damaged" if k == n // 2 else source.read_bytes()
+                    counter = "reload errors" if k == n // 2 else "reloads" if held != good else None
+                    before = [server._counters.get(counter, row) for row in range(2)] if counter else []
                     (Path(name) / "new").write_bytes(held)
                     os.replace(Path(name) / "new", path)
                     server.reload()
+                    good, until = held if k != n // 2 else good, time.monotonic() + 60
+                    while counter and time.monotonic() < until:  # on a slow machine the next would come too soon
+                        if all(server._counters.get(counter, row) > before[row] for row in range(2)):
+                            break
+                        time.sleep(0.01)
 
             thread = threading.Thread(target=replace)
             thread.start()

@@ -40,7 +40,8 @@ def test_it_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv("MPLBACKEND", raising=False)  # figures are to appear below their cells
     notebook = read(name)
     # A failing cell raises, with its source and its traceback.
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    patient = {"timeout": 300, "startup_timeout": 300, "iopub_timeout": 300}  # else outputs of a busy machine are lost
+    NotebookClient(notebook, resources={"metadata": {"path": str(tmp_path)}}, **patient).execute()
     assert LEAVES[name] <= {f.name for f in tmp_path.iterdir()}
     said = [o for cell in notebook.cells for o in cell.get("outputs", [])]
     assert [o["text"] for o in said if o.get("name") == "stderr"] == []  # no warnings

@@ -13,6 +13,7 @@ import time
 import types
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -154,14 +155,13 @@ def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
     def hold() -> None:
         mine.take(5)
         taken.set()
-        time.sleep(60)
+        time.sleep(600)  # longer than anybody waits for it below
 
     child = forked(hold)
     assert taken.wait(60) and not mine.take(5)
     threading.Timer(0.2, os.kill, (child.pid, signal.SIGKILL)).start()
-    began = time.monotonic()
     with mine.hold(5, 60) as claimed:
-        assert claimed and time.monotonic() - began < 30
+        assert claimed
     child.join()
 
 
@@ -221,10 +221,10 @@ def test_bytes() -> None:
 def test_nothing_stays_open(tmp_path: Path) -> None:
     one = claims_in(tmp_path)
     fd = one._fd
-    assert fd is not None and os.fstat(fd)
+    assert fd is not None and os.path.samestat(os.fstat(fd), (tmp_path / FILE).stat())
     del one
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(fd)
+    with suppress(OSError):  # else another thread has opened a file meanwhile, which has its number now
+        assert not os.path.samestat(os.fstat(fd), (tmp_path / FILE).stat())
 
 
 def test_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ uvicorn = pytest.importorskip("uvicorn")
 
 from easylearn.serve.doors import Doors  # noqa: E402
 from easylearn.serve.worker import listening  # noqa: E402
+from tests.serve.clock import Wire  # noqa: E402
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -32,6 +33,14 @@ async def begun() -> tuple[Doors, int]:
     return server, port
 
 
+def connected(port: int, n: int) -> list[socket.socket]:
+    """Connections of which the server's side knows, too."""
+    some, wire = [socket.create_connection(("127.0.0.1", port), 60) for _ in range(n)], Wire()
+    wire.wait()
+    wire.close()
+    return some
+
+
 async def opened(act: Callable[[Doors, int], Awaitable[None]]) -> None:
     server, port = await begun()
     await asyncio.wait_for(act(server, port), 60)
@@ -45,7 +54,7 @@ def test_none_of_many_waits_for_the_others(loop: str) -> None:
     run = asyncio.run if loop == "asyncio" else pytest.importorskip("uvloop").run
 
     async def act(server: Doors, port: int) -> None:
-        some = [socket.create_connection(("127.0.0.1", port), 5) for _ in range(100)]
+        some = connected(port, 100)
         for _ in range(8):
             await asyncio.sleep(0)
         assert len(server.server_state.connections) == 100
@@ -64,7 +73,7 @@ def test_none_of_many_waits_for_the_others(loop: str) -> None:
 def test_connections_that_are_being_opened_end_with_the_server() -> None:
     async def run() -> None:
         server, port = await begun()
-        some = [socket.create_connection(("127.0.0.1", port), 5) for _ in range(5)]
+        some = connected(port, 5)
         server._take()
         assert len(server._opening) == 5
         await asyncio.wait_for(server.shutdown(), 60)

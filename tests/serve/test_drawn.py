@@ -130,7 +130,7 @@ def shown(page: str, folder: Path) -> str:
             return said.get(timeout=240)
         finally:
             browser.terminate()
-            browser.wait(30)
+            browser.wait(300)
             server.shutdown()
 
 

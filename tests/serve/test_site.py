@@ -328,7 +328,7 @@ def test_answers_keep_the_order_of_the_names(tmp_path: Path) -> None:
         ("single_label", ["10", "2"], [0.75, 0.25]), ("multi_label", ["10", "2", "1"], [0.75, 0.25, 0.5]),
         ("regression", ["a", "1"], [None, 2.0]),
     ]  # fmt: skip
-    done = subprocess.run(["node", tmp_path / "run.js", json.dumps(given)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["node", tmp_path / "run.js", json.dumps(given)], capture_output=True, text=True, timeout=300)
     assert not done.returncode, done.stderr
     assert json.loads(done.stdout) == [[1.5, 2.5, 3.5], 1.5, "10", ["10", "1"], [None, 2.0]]
 
@@ -357,6 +357,6 @@ def test_masks_that_are_computed_at_once_lie_each_in_its_own_image(tmp_path: Pat
         "const said = await Promise.all(sizes.map((size) => backend.predict(size)));\n"
         "process.stdout.write(JSON.stringify(said.map(({ mask }) => [mask.width, mask.height])));"
     )
-    done = subprocess.run(["node", tmp_path / "run.js"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["node", tmp_path / "run.js"], capture_output=True, text=True, timeout=300)
     assert not done.returncode, done.stderr
     assert json.loads(done.stdout) == [[5, 6], [7, 3]]

@@ -209,8 +209,10 @@ class TestThreads:
 
         with ThreadPoolExecutor(2) as pool:
             looks = [pool.submit(watch) for _ in range(2)]
-            watched.fit(1e-2, 4)
-            done.set()
+            try:
+                watched.fit(1e-2, 4)
+            finally:
+                done.set()
             for look in looks:
                 look.result()
         a, b = alone.model.state_dict(), watched.model.state_dict()

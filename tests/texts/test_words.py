@@ -63,8 +63,8 @@ def test_the_time_is_linear_in_a_text_without_spaces(unit: str) -> None:
         return best
 
     seconds(10)  # the patterns are made
-    # Sixteen times as long: 16 if it is linear, 256 if it is quadratic.
-    assert seconds(64_000) < 64 * max(seconds(4_000), 2e-4)
+    # Sixteen times as long: 16 if it is linear, 256 if it is quadratic; other programs share caches and may slow one.
+    assert any(seconds(64_000) < 64 * max(seconds(4_000), 2e-4) for _ in range(5))
 
 
 # The rules

@@ -160,8 +160,10 @@ class TestThreads:
 
         with ThreadPoolExecutor(2) as pool:
             asked = [pool.submit(ask) for _ in range(2)]
-            watched.fit(0.1, 30)
-            stop.set()
+            try:
+                watched.fit(0.1, 30)
+            finally:
+                stop.set()
             for one in asked:
                 one.result(60)
         assert all(torch.equal(w, weights(watched)[n]) for n, w in weights(alone).items())
