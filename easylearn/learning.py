@@ -428,8 +428,8 @@ class Learner:
         """
         plan = plan_sweep(*self._rates_and_steps(1.0 if lr is None else lr), start_lr, end_lr, n_steps)
         model, train, _ = self._view(validates=False)
-        with scaled_head(self._context(), self._features, self.seed, self._precompute):
-            self._curve = sweep(self._run(plan, model, train, None, self.wd))
+        with scaled_head(self._context(), self._features, self.seed, self._precompute) as solved:
+            self._curve = sweep(self._run(plan, model, train, None, self.wd), solved=solved)
         self._last = self._curve.record
         return self._curve
 

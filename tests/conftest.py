@@ -20,9 +20,9 @@ from easylearn.learning import Learner
 from easylearn.nn.body_head import BodyHead
 from easylearn.nn.groups import LayerGroup
 from easylearn.task import multi_label, regression, single_label
+from easylearn.train import waiting
 from easylearn.train.callback import Callback
 from easylearn.train.optim import sgd
-from easylearn.train import waiting
 from easylearn.train.state import Run
 
 N_FEATURES = 5

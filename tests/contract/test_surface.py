@@ -412,7 +412,7 @@ def test_folds_and_blends() -> None:
     assert public(easylearn.Crossed) | crossed == {*crossed, "export", "learners", "score", "table"}
     blend = {"members", "how", "weights", "oof", "test", "metric", "ranks"}
     assert public(easylearn.Blend) | blend == {*blend, "export", "plan", "score", "table"}
-    names = "make plan fit folder p seeds seed test metric workers check callbacks"
+    names = "make plan fit folder p seeds seed test metric workers check progress callbacks"
     assert arguments(easylearn.cross_fit) == names.split()
     assert arguments(easylearn.blend) == ["members", "how", "metric"]
     assert arguments(easylearn.submit) == ["predictions", "sample", "path", "value", "positive"]
