@@ -421,7 +421,7 @@ def test_folds_and_blends() -> None:
     assert arguments(easylearn.tune_thresholds) == ["crossed", "metric", "per_label"]
     assert arguments(easylearn.interval) == ["predictions", "metric", "groups", "level", "draws", "seed"]
     assert arguments(easylearn.versus) == ["one", "other", "metric", "groups", "level", "draws", "seed"]
-    assert arguments(easylearn.spread) == ["make", "fit", "p", "seeds", "folder", "metric", "workers"]
+    assert arguments(easylearn.spread) == ["make", "fit", "p", "seeds", "folder", "metric", "workers", "progress"]
     assert arguments(easylearn.audit) == ["data", "plan", "target", "groups", "times", "test", "fold", "cheap", "seed"]
     assert public(Audit) | {"findings"} == {"findings", "leaks", "table"}
     assert [f.name for f in dataclasses.fields(Interval)] == ["value", "low", "high", "level"]
