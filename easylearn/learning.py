@@ -76,8 +76,8 @@ class Learner:
     """
 
     __slots__ = (
-        "_bn_freeze", "_curve", "_data", "_epochs_done", "_features", "_groups", "_last", "_model", "_precompute",
-        "_record", "_records", "_saved_best", "_strategy", "callbacks", "optimizer", "path", "progress", "seed", "task",
+        "_bn_freeze", "_curve", "_data", "_epochs_done", "_groups", "_last", "_model", "_precompute", "_record",
+        "_records", "_saved_best", "_store", "_strategy", "callbacks", "optimizer", "path", "progress", "seed", "task",
         "wd",
     )  # fmt: skip
 
@@ -101,10 +101,10 @@ class Learner:
         self._strategy = how.make_strategy()
         self.task = data.task.configured(how.metrics, how.loss, how.label_smoothing, how.threshold)
         self.optimizer: OptimizerFn = how.optimizer if how.optimizer is not None else adamw
-        self.wd, self.seed, self.progress, self.path = how.wd, how.seed, how.progress, as_path(how.path, "a folder")
+        self.wd, self.seed, self.path, self._bn_freeze = how.wd, how.seed, as_path(how.path, "a folder"), bn_freeze
         self.callbacks: list[Callback] = check_callbacks(how.callbacks)
         self._place(data, model, groups)
-        self._bn_freeze, self._features, self._epochs_done, self._precompute = bn_freeze, FeatureStore(), 0, False
+        self._store, self._epochs_done, self._precompute, self.progress = FeatureStore(), 0, False, how.progress
         self._saved_best: dict[str, tuple[str, float, Path]] = {}
         self._record: Record | None = None
         self._records: list[Record] = []  # of all fits of this model
@@ -167,6 +167,10 @@ class Learner:
     def epochs_done(self) -> int:
         """Epochs of this learner's life, which shuffles and augmentation are keyed by."""
         return self._epochs_done
+
+    @property
+    def _features(self) -> FeatureStore:
+        return self._store.telling(self.progress)
 
     # -- freezing ------------------------------------------------------------------------------------------
 
@@ -365,8 +369,7 @@ class Learner:
             ArgumentError: callbacks or a schedule are missing.
         """
         given, saved = check_callbacks(callbacks), SavedRun(checkpoint)
-        context = saved.context_like(self._context())
-        plan, savers = saved.plan(schedule, momentum), saved.savers()
+        context, plan, savers = saved.context_like(self._context()), saved.plan(schedule, momentum), saved.savers()
         saved.check(context, same_data)
         saved.check_callbacks(self.callbacks, given)
         saved.check_optimizer(self.optimizer, context)
@@ -400,7 +403,7 @@ class Learner:
         """Print what `fit` with the same arguments would do; train nothing. The plan has rates, cycles and steps."""
         plan = plan_fit(*self._rates_and_steps(lr), count_of(n, epochs, lr), cycle_len, cycle_mult, schedule, momentum)
         _ = make_writer(checkpoint, every, keep, self._context(), go_on), make_savers(save_best, save_cycles)
-        run = self._run(plan, *self._view(), self.wd if wd is None else wd)
+        run = self._run(plan, *self._view(validates=False), self.wd if wd is None else wd)
         chosen = check_callbacks([*self.callbacks, *check_callbacks(callbacks)])
         print_plan(plan, self.layer_groups, run, chosen, self._precompute)
         return plan
@@ -424,9 +427,9 @@ class Learner:
             The curve with a suggested rate, or with the reason why there is none; `learn.sched.plot()` draws it.
         """
         plan = plan_sweep(*self._rates_and_steps(1.0 if lr is None else lr), start_lr, end_lr, n_steps)
-        model, train, _ = self._view()
-        with scaled_head(self._context(), self._features, self.seed, self._precompute):
-            self._curve = sweep(self._run(plan, model, train, None, self.wd))
+        model, train, _ = self._view(validates=False)
+        with scaled_head(self._context(), self._features, self.seed, self._precompute) as solved:
+            self._curve = sweep(self._run(plan, model, train, None, self.wd), solved=solved)
         self._last = self._curve.record
         return self._curve
 
@@ -440,12 +443,12 @@ class Learner:
             raise DataError("this learner came out of a file and has no items to train on: call learn.set_data(data)")
         return self.data.loader("train", training=True)
 
-    def _view(self) -> tuple[nn.Module, Loader, Loader | None]:
+    def _view(self, validates: bool = True) -> tuple[nn.Module, Loader, Loader | None]:
         """What is trained on what: the whole model on the data, or the head on stored features."""
         train = self._train_loader()
         if not self._precompute:
             return self.model, train, self.data.loader("valid") if "valid" in self.data.splits else None
-        return self._features.view(self.model, self.data, self.strategy)
+        return self._features.view(self.model, self.data, self.strategy, validates)
 
     def _active_groups(self) -> tuple[ParamGroup, ...]:
         return active_groups(self.model, self.layer_groups, self._precompute)
@@ -474,6 +477,7 @@ class Learner:
             return self.resume(writer.folder_of(plan), schedule=plan.schedule, momentum=plan.momentum, callbacks=given)
         start_head(self._context(), self._features, self.seed, self._precompute)
         run = self._run(plan, *self._view(), self.wd if wd is None else wd)
+        run.record.before |= self._features.spent()
         guards = [] if any(isinstance(c, LossGuard) for c in [*own, *given]) else [LossGuard()]
         called = {"first": [Scheduler(), *guards], "learner": own, "fit": given, "savers": savers}
         chain = [c for of in called.values() for c in of] + ([Progress()] if self.progress else [])
@@ -507,7 +511,7 @@ class Learner:
     @strict(_OLD_SPLIT)
     def validate(self, split: SplitName = "valid") -> dict[str, float]:
         """Loss ("valid_loss") and metrics of the full model on a `split` with targets: "train", "valid" or "test"."""
-        return evaluate(self.model, self.data.loader(split), self.task, self.strategy)
+        return evaluate(self.model, self.data.loader(split), self.task, self.strategy, self.progress)
 
     @strict(_OLD_SPLIT)
     def predict(self, items: Any = ..., *, split: SplitName | None = None, on_error: OnError = "raise") -> Any:
@@ -521,7 +525,7 @@ class Learner:
             A `Prediction` of one item, else `Predictions`, which unpack as `probs, targets`.
         """
         if items is ...:
-            return predict_split(self.model, self.data, "valid" if split is None else split, self.task, self.strategy)
+            return self.tta(0, split="valid" if split is None else split)
         if split is not None:
             raise ArgumentError(f"predict takes items or split={split!r}, not both")
         how = self.data.preprocessor, self.strategy, self.data.batch_size
@@ -539,7 +543,7 @@ class Learner:
             Predictions, one row per item in file order; they unpack as `probs, targets`.
         """
         check_whole("n_aug", n_aug, 0)
-        return predict_split(self.model, self.data, split, self.task, self.strategy, n_aug * self.data.has_views)
+        return predict_split(self.model, self.data, split, self.task, self.strategy, n_aug, self.progress)
 
     # -- looking -------------------------------------------------------------------------------------------
 
@@ -563,7 +567,7 @@ class Learner:
             ArgumentError: this is a language model, whose text has no items.
             DataError: there is no such split, or it has no targets.
         """
-        return interpret(self.model, self.data, self.task, self.strategy, split)
+        return interpret(self.model, self.data, self.task, self.strategy, split, self.progress)
 
     def baseline(self, split: SplitName = "valid") -> Baseline:
         """The scores in a `split` beside what they must beat: the best constant, and what scikit-learn gives."""
@@ -627,18 +631,12 @@ class Learner:
     def _training(self) -> TrainingSettings:
         last = self.record.last if self.record is not None and len(self.record) else {}
         return TrainingSettings(
-            optimizer=getattr(self.optimizer, "__name__", None),
-            wd=self.wd,
-            clip=self.strategy.clip,
-            accumulate=self.strategy.accumulate,
-            precision=self.strategy.precision,
-            seed=self.seed,
-            bn_freeze=self._bn_freeze,
-            frozen=[g.name for g in self.layer_groups if not g.trainable],
-            epochs_done=self.epochs_done,
-            callbacks=[describe(c) for c in self.callbacks],
+            optimizer=getattr(self.optimizer, "__name__", None), wd=self.wd, clip=self.strategy.clip,
+            accumulate=self.strategy.accumulate, precision=self.strategy.precision, seed=self.seed,
+            bn_freeze=self._bn_freeze, frozen=[g.name for g in self.layer_groups if not g.trainable],
+            epochs_done=self.epochs_done, callbacks=[describe(c) for c in self.callbacks],
             result={n: v for n, v in last.items() if isinstance(v, float) and math.isfinite(v)},
-        )
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         groups = ", ".join(f"{g.name}{'' if g.trainable else ' (frozen)'}" for g in self.layer_groups)

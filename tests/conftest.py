@@ -20,6 +20,7 @@ from easylearn.learning import Learner
 from easylearn.nn.body_head import BodyHead
 from easylearn.nn.groups import LayerGroup
 from easylearn.task import multi_label, regression, single_label
+from easylearn.train import waiting
 from easylearn.train.callback import Callback
 from easylearn.train.optim import sgd
 from easylearn.train.state import Run
@@ -43,6 +44,12 @@ def _same_draws() -> None:
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or leaves anything in the user's cache."""
     monkeypatch.setenv("EASYLEARN_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long something takes changes nothing that is said; a test that asks for it sets another patience."""
+    monkeypatch.setattr(waiting, "PATIENCE", float("inf"))
 
 
 @pytest.fixture

@@ -141,7 +141,8 @@ def compare_with_baseline(
         if some is not run.data:
             drawn = f"{len(some.ids(split)):,} persons, drawn from {len(run.data.ids(split)):,}"
         run = replace(run, data=some)
-    logits, target = gather(run.model, run.data.loader(split), run.strategy) if said is None else said
+    told = f"predicting {split}" if store.progress else ""
+    logits, target = gather(run.model, run.data.loader(split), run.strategy, told) if said is None else said
     if target is None:
         raise DataError(f"the items of the {split} split have no targets, so there is nothing to compare with")
     everywhere = constant.to(logits.dtype).reshape(-1, *[1] * (logits.ndim - 2))  # of masks also at each pixel

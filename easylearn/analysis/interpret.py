@@ -215,8 +215,9 @@ class Interpretation:
 
 
 def interpret(
-    model: nn.Module, data: Data[Any], task: Task, strategy: Strategy, split: SplitName = "valid"
-) -> Interpretation:
+    model: nn.Module, data: Data[Any], task: Task, strategy: Strategy, split: SplitName = "valid",
+    progress: bool = False,
+) -> Interpretation:  # fmt: skip
     """Run the model over a split and look at what it says; see `Learner.interpret`."""
     if split not in get_args(SplitName):
         raise ArgumentError(f"there is no split {split!r}. {did_you_mean(str(split), get_args(SplitName))}")
@@ -225,5 +226,5 @@ def interpret(
             "a language model has no items whose losses could be compared; learn.validate() gives its perplexity, and "
             "generate(learn, prompt, n) shows what it has learnt"
         )
-    logits, targets = gather(model, data.loader(split), strategy)
+    logits, targets = gather(model, data.loader(split), strategy, f"predicting {split}" if progress else "")
     return Interpretation(data, task, split, logits, targets, strategy.device)

@@ -102,7 +102,9 @@ def _head(run: RunContext, record: Record | None, scores: Mapping[str, float], n
     cards = [(metric.replace("_", " "), number(value)) for metric, value in scores.items()]
     if record is not None and record.epochs:
         seconds = sum(row["seconds"] for row in record.epochs)
-        cards += [("epochs", str(len(record.epochs))), ("training took", duration(seconds))]
+        cards += [("epochs", str(len(record.epochs))), ("epochs took", duration(seconds))]
+        cards += [(f"{what} took", duration(taken)) for what, taken in record.before.items()]
+        cards += [("took in all", duration(seconds + sum(record.before.values())))] if record.before else []
     boxes = "".join(f"<div><b>{html.escape(v)}</b><span>{html.escape(n)}</span></div>" for n, v in cards)
     line = f"{model_name(run.model)} on {type(run.data).__name__}, predicting {run.task.summary}. "
     line += f"Written {now} by easylearn {library_versions().get('easylearn', 'out of its sources')}."
@@ -142,6 +144,7 @@ def _training(plots: SchedPlots, fits: Sequence[Record]) -> list[Piece]:
         pieces.append(
             f"<p>{len(fits)} fits one after the other, of {', '.join(str(len(f.epochs)) for f in fits)} epochs.</p>"
         )
+    pieces += [f"<p>Kept: {html.escape(kept)}.</p>" for kept in _kept(record, fits)]
     if record.epochs:
         step = -(-len(record.epochs) // EPOCHS)
         rows = [row for i, row in enumerate(record.epochs) if i % step == 0 or i == len(record.epochs) - 1]
@@ -152,6 +155,14 @@ def _training(plots: SchedPlots, fits: Sequence[Record]) -> list[Piece]:
         heads = [n.replace("_", " ") for n in names]
         pieces.append(table(heads, [[c.get(n, "") for n in names] for c in cells], right=heads))
     return pieces
+
+
+def _kept(record: Record, fits: Sequence[Record]) -> list[str]:
+    """Which weights each fit ended with; nothing where all ended with those after their last step."""
+    chosen = [fit.kept for fit in fits or [record]]
+    if len(chosen) < 2 or not any(chosen):
+        return [kept for kept in chosen if kept]
+    return [f"after fit {i}, {kept or 'the weights after its last step'}" for i, kept in enumerate(chosen, 1)]
 
 
 def _plot_metrics(record: Record) -> Figure | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from .engine import Engine, once
 from .found import Trial
 from .origin import origin_of, tell_taken
 from .store import Job
+from .telling import Line
 from .trials import Point, Recipe
 
 
@@ -124,6 +126,7 @@ class Spread:
 def spread(
     make: Callable[[Any], Learner], fit: Callable[..., Any], p: Values = None, *,
     seeds: int = 5, folder: StrPath | None = None, metric: Metric | None = None, workers: Any = 1,
+    progress: bool = True,
 ) -> Spread:  # fmt: skip
     """Train one recipe under several seeds: how much of a score is luck.
 
@@ -134,6 +137,7 @@ def spread(
         folder: keeps the trials, which then go on after a kill; None forgets them.
         metric: None takes the first of the task's.
         workers: see `search`.
+        progress: print a line for each training as it ends.
 
     Raises:
         StateError: a training diverged.
@@ -147,8 +151,9 @@ def spread(
         recipe = Recipe(make, fit, needs=(("seed", advice),), origin=origin_of(make, fit))
         engine = Engine(forgotten if folder is None else folder, settings, recipe, once(jobs))
         store = engine.store()
-        tell_taken(store, recipe.origin or {}, (job.key for job in jobs))
-        history = engine.run(workers)
+        tell_taken(store, recipe.origin or {}, (job.key for job in jobs), progress)
+        with closing(Line(seeds, progress, "seed")) as line:
+            history = engine.run(workers, line)
         said = []
         for job in jobs:
             row = history.ends[job.key]

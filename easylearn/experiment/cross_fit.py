@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import chain
@@ -34,6 +34,7 @@ from .engine import Engine, once
 from .lines import line_of
 from .origin import origin_of, tell_taken, warn_user
 from .store import Job, create_once, read_once
+from .telling import Line
 from .trials import Recipe
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class Crossed:
 def cross_fit(
     make: Callable[[Any], Learner], plan: Folds, fit: Callable[..., Any], folder: StrPath, *,
     p: Values = None, seeds: int = 1, seed: int = 0, test: bool = False,
-    metric: Metric | None = None, workers: Any = 1, check: bool = True,
+    metric: Metric | None = None, workers: Any = 1, check: bool = True, progress: bool = True,
     callbacks: Callable[[Job, Path], Sequence[Any]] | None = None,
 ) -> Crossed:  # fmt: skip
     """Train on each fold of a plan and predict what it holds out, so that each item is predicted by who never saw it.
@@ -133,6 +134,7 @@ def cross_fit(
         metric: what the score is of; None takes the learner's first.
         workers: 1, more processes, or a `concurrent.futures.Executor`.
         check: look for what can be found quickly of leaks between the folds; see `audit`. They are warned of.
+        progress: print a line for each training as it ends.
         callbacks: of a job and the folder of its trial, for each training; such as a `Track`.
 
     Returns:
@@ -159,12 +161,13 @@ def cross_fit(
     store = engine.store()
     _note_plan(Path(folder), plan)
     ends = store.history.ends
-    tell_taken(store, origin, (job.key for job in jobs))
+    tell_taken(store, origin, (job.key for job in jobs), progress)
     if not ends:  # an earlier make may not have followed the plan
         (Path(folder) / NOTE).unlink(missing_ok=True)
     if any(job.key not in ends for job in jobs):
         _look(made, jobs, recipe, check)
-    history = engine.run(workers)
+    with closing(Line(len(jobs), progress, "fold")) as line:
+        history = engine.run(workers, line)
     good = _good(jobs, history.ends, k)
     oof = _out_of_fold(plan, engine, good)
     name = history.ends[good[0].key].get("metric")

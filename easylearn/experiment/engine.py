@@ -68,11 +68,17 @@ class Engine:
             watch: told what is known, now and then.
         """
         store = self.store()
+        if watch is not None:
+            watch(store.history)  # what is there before anything begins
         if type(workers) is int and workers == 1:
-            return work(self, store, watch)
-        if isinstance(workers, int):
-            return run_processes(partial(_work_alone, self), store, workers, watch)
-        return _run_executor(self, store, workers, watch)
+            history = work(self, store, watch)
+        elif isinstance(workers, int):
+            history = run_processes(partial(_work_alone, self), store, workers, watch)
+        else:
+            history = _run_executor(self, store, workers, watch)
+        if watch is not None:
+            watch(history)
+        return history
 
     def learner(self, job: Job) -> Learner:
         """The learner of a job that has ended, made anew with the weights that it ended with."""

@@ -6,6 +6,7 @@ import html
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,12 +19,12 @@ from ..analysis.plots import grid, new_figure
 from ..errors import ArgumentError, StateError, check_whole, did_you_mean
 from ..files import StrPath, atomic_write
 from ..learning import Learner
-from ..train.callbacks.progress import shows_bars
 from .engine import Engine, once
 from .lines import Row
 from .plans import losses_of
 from .space import Listed, Space
-from .store import History, Job
+from .store import Job
+from .telling import Line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -238,13 +239,14 @@ class Found:
             return {}
         return dict(zip(self.space.names, self._model.feature_importances_.tolist(), strict=True))
 
-    def confirm(self, top: int = 3, seeds: int = 5, workers: Any = 1) -> pd.DataFrame:
+    def confirm(self, top: int = 3, seeds: int = 5, workers: Any = 1, progress: bool = True) -> pd.DataFrame:
         """Train the best points anew with several seeds, and compare them by their means.
 
         Args:
             top: how many points.
             seeds: how many for each.
             workers: see `search`.
+            progress: print a line for each training as it ends.
 
         Returns:
             A row per point, best mean first: trial, mean, sd, min, max, the value in the search, and n.
@@ -267,7 +269,8 @@ class Found:
         settings = {"kind": "confirm", "trials": [t.number for t in chosen], "seeds": seeds}
         folder = Path(self.engine.folder) / "confirm" / f"{'-'.join(str(t.number) for t in chosen)}x{seeds}"
         engine = Engine(folder, settings, recipe, once(jobs), threads=self.engine.threads)
-        ends = engine.run(workers).ends
+        with closing(Line(len(jobs), progress, "seed")) as line:
+            ends = engine.run(workers, line).ends
         rows = []
         for i, t in enumerate(chosen):
             values = [ends[job.key].get("value") for job in jobs[i * seeds : (i + 1) * seeds]]
@@ -371,32 +374,3 @@ class Found:
             return f"Found({len(self.trials)} trials, none with a value)"
         point = ", ".join(f"{n}={plain(v)}" for n, v in self.best.point.items())
         return f"Found({len(self.trials)} trials, best {self.metric} {number(self.best.value or 0.0)}: {point})"
-
-
-class Line:
-    """The line that moves while a search runs: how many trials there are, the best so far, and when it ends."""
-
-    def __init__(self, trials: int, shown: bool) -> None:
-        from tqdm.auto import tqdm
-
-        self._bar = tqdm(total=trials, unit="trial", leave=True, disable=not (shown and shows_bars()))
-        self._seen = -1
-
-    def __call__(self, history: History) -> None:
-        if self._bar.disable or len(history.ends) == self._seen:
-            return
-        self._seen = len(history.ends)
-        rows = list(history.ends.values())
-        losses = losses_of(rows)
-        good = [(loss, row) for loss, row in zip(losses, rows, strict=True) if row.get("value") is not None]
-        self._bar.n = len({row["trial"] for row in rows})
-        if good:
-            _, row = min(good, key=lambda g: g[0])
-            self._bar.set_postfix_str(
-                f"best {row['metric']} {number(row['value'])} (trial {row['trial']})", refresh=False
-            )
-        self._bar.refresh()
-
-    def close(self) -> None:
-        """Leave the line as it is."""
-        self._bar.close()

@@ -18,7 +18,6 @@ from torch import Tensor
 from ..data.bunch import Data
 from ..errors import EasyLearnWarning, name_of
 from ..files import digest
-from ..train.callbacks.progress import shows_bars
 from .lines import Row
 from .store import Key, Store
 
@@ -54,7 +53,7 @@ def tell_taken(store: Store, origin: Row, wanted: Iterable[Key], shown: bool = T
         return
     changed = [(row, differs) for row in ends if (differs := _changed(row.get("origin"), origin))]
     if not changed:
-        if shown and shows_bars():
+        if shown:
             print(f"{len(ends)} trainings were taken from {store.folder}", file=sys.stderr)
         return
     words = list(dict.fromkeys(name for _, differs in changed for name in differs))

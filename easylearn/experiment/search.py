@@ -18,13 +18,14 @@ from ..files import StrPath, atomic_write
 from ..learning import Learner
 from ..options import strict
 from .engine import Engine, Order
-from .found import Found, Line
+from .found import Found
 from .lines import line_of
 from .origin import origin_of, tell_taken
 from .plans import SearchPlan
 from .samplers import METHODS
 from .space import RESERVED, Space
 from .store import Job, read_once
+from .telling import Line
 from .trials import Recipe
 
 CODE = "code.json"
@@ -80,7 +81,7 @@ def search(
         every: when checkpoints are written; see `Learner.fit`.
         on_error: "skip" notes an error of `make` or `fit` as the end of that trial.
         threads: of the CPU for each trial.
-        progress: show a line that moves.
+        progress: print a line for each trial as it ends, and on a terminal draw a bar with the best so far.
 
     Returns:
         What was found: `best`, `table()`, `learner()`, `score`, `advice()`, `confirm()`, plots and `report()`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import torch
@@ -82,7 +83,8 @@ def contrast(learn: Learner, epochs: int = 1, *, lr: float = RATE) -> Record:
     Of a batch of 16 texts all 120 pairs are compared, so that each text passes the encoder once for 15 pairs. An epoch
     shows each text once, few texts several times, up to 40 batches; of a text of several windows as many tokens as one
     has, a quarter of its beginning and the rest of its end. Without a validation on the way, which would cost more than
-    the training.
+    the training; the new head's epoch ends with one, for which the encoder, another one by then, reads the validation
+    texts anew. Where these are many and the labels few, that takes most of the time.
 
     Args:
         learn: of `text_classifier_learner(data, body=...)`, with one class per text.
@@ -90,7 +92,8 @@ def contrast(learn: Learner, epochs: int = 1, *, lr: float = RATE) -> Record:
         lr: highest rate of the encoder, whose every layer trains.
 
     Returns:
-        The record of the new head's epoch. The learner is then frozen, and has the precompute that it had.
+        The record of the new head's epoch, whose `before` has the seconds of the encoder's training. The learner is
+        then frozen, and has the precompute that it had.
 
     Raises:
         ArgumentError: the model has no such encoder, or the texts have several labels or numbers.
@@ -110,10 +113,13 @@ def contrast(learn: Learner, epochs: int = 1, *, lr: float = RATE) -> Record:
         progress=learn.progress, path=learn.path,
     )  # fmt: skip
     own.unfreeze()
+    begun = time.perf_counter()
     own.fit_one_cycle(lr, epochs * repeats, pct_start=0.1, momentum=None)
-    head = model.head
+    seconds, head = time.perf_counter() - begun, model.head
     head.load_state_dict(registry.build(registry.describe(head)).state_dict())
     begin_at(head, first_outputs(data))
     learn.freeze()
     learn.precompute = precompute
-    return learn.fit_one_cycle(HEAD_RATE, 1)
+    record = learn.fit_one_cycle(HEAD_RATE, 1)
+    record.before["contrast"] = seconds
+    return record

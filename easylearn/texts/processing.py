@@ -20,6 +20,7 @@ from ..device import usable_cores
 from ..errors import EasyLearnError, StateError
 from ..files import cache_dir, digest
 from ..quiet import fork_beside_threads
+from ..train.waiting import Waiting
 from . import tokenize
 from .sources import Documents
 from .store import NOTE, Ids, Ints, TokenStore, TokenWriter, dtype_for
@@ -32,7 +33,6 @@ _BATCH_DOCUMENTS = 10_000
 WARM_UP = 8_000_000  # characters after which most words were met, and work is left that is worth a process
 MAX_WORKERS = 16
 _AHEAD = 2  # batches per process that are under way
-_PATIENCE = 2.0  # seconds of work before a progress bar appears
 
 
 class TextProcessor:
@@ -194,10 +194,11 @@ def _batches(documents: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _shown(documents: Documents, progress: bool, what: str) -> Iterator[str]:
-    """The documents, with a bar once that takes longer than a moment."""
-    from tqdm.auto import tqdm
-
-    return iter(tqdm(documents, what, unit=" documents", leave=False, delay=_PATIENCE, disable=not progress))
+    """The documents; it is told how far that is once it takes longer than a moment."""
+    with Waiting(what, len(documents), progress, "documents") as wait:
+        for document in documents:
+            yield document
+            wait.add(1)
 
 
 def _token_counts(counter: Counter, found: TokenStore) -> Mapping[str, int]:

@@ -17,6 +17,8 @@ from .record import Record
 from .snapshot import restored
 from .state import Pause, Run
 
+SOLVED = "the first fit begins at the new head's solution, which lower rates keep as well or better"
+
 
 @dataclass(frozen=True)
 class LRCurve:
@@ -88,13 +90,14 @@ def plan_sweep(profile: Sequence[float], steps_per_epoch: int, start_lr: float, 
     return FitPlan(rates, growing, None, (n_steps,), steps_per_epoch)
 
 
-def sweep(run: Run, beta: float = 0.9, factor: float = 4.0) -> LRCurve:
+def sweep(run: Run, beta: float = 0.9, factor: float = 4.0, solved: bool = False) -> LRCurve:
     """Train with the growing rates of `run` and restore everything.
 
     Args:
         run: made for the sweep.
         beta: of the moving average.
         factor: the sweep stops when the smoothed loss passes this many times its best.
+        solved: the first fit will begin at the head's solution, and the sweep does not.
     """
     worse = _StopWhenWorse(beta, factor)
     scale = run.strategy.state_dict()
@@ -107,6 +110,8 @@ def sweep(run: Run, beta: float = 0.9, factor: float = 4.0) -> LRCurve:
     found: tuple[float | None, str] = (None, f"{record.stop_reason} of {run.n_steps}; run it to its end")
     if not isinstance(record.stop_reason, Pause):
         found = suggest(rates, losses)
+        if solved and found[0] is not None:
+            found = found[0], f"{found[1]}; {SOLVED}"
     return LRCurve(rates, losses, tuple(worse.smooth), *found, record)
 
 

@@ -113,19 +113,22 @@ def _share_out(model: Branched, task: Task, told: Mapping[str, Tensor | None]) -
 
 
 @contextmanager
-def scaled_head(context: RunContext, store: FeatureStore, seed: int, stored: bool) -> Iterator[None]:
+def scaled_head(context: RunContext, store: FeatureStore, seed: int, stored: bool) -> Iterator[bool]:
     """A trial, of rates for instance, on features scaled as those of a head that `start_head` will let begin.
 
     Args:
         context, store, seed, stored: as in `start_head`. The head is afterwards as it was.
+
+    Gives whether `start_head` will let a head begin at its solution, which it does not during the trial.
     """
     models = [branch.model for branch in branches_of(context)]
+    fresh = [model.head for model in models if isinstance(model, BodyHead) and is_fresh(model.head)]
     with ExitStack() as stack:
         for model in models:
             if isinstance(model, BodyHead):
                 stack.enter_context(restored(model.head))
         start_head(context, store, seed, stored, solve=False)
-        yield
+        yield not all(map(is_fresh, fresh))
 
 
 def branches_of(context: RunContext) -> list[RunContext]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing, suppress
@@ -26,9 +27,9 @@ from ..errors import DataError, EasyLearnError, EasyLearnWarning
 from ..files import cache_dir, cache_limit, digest
 from ..nn.body_head import BodyHead
 from ..nn.branched import Branched, stored_branches
-from .callbacks.progress import shows_bars
 from .snapshot import refuse_sharded
 from .strategy import Strategy
+from .waiting import Waiting
 
 _PLAIN = (bool, int, float, str, tuple, type(None))  # strides, kernel sizes, eps: no weights, but they decide, too
 FEATURE_PATIENCE = 600.0  # seconds that a process waits for another that lives, and computes a batch that both want
@@ -49,24 +50,49 @@ class FeatureStore:
 
     Args:
         folder: where the files are; None takes the user's cache folder.
+
+    Attributes:
+        progress: tell how far it is where storing takes long; of several processes the main one does.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
+        self.progress, self._seconds = False, 0.0
         self.folder = folder if folder is not None else cache_dir() / "features"
         self._open: dict[str, Rows] = {}
         self._told = False
         self._first, self.key = "", ""  # the keys of the first body, and of all that was stored last; see `stored_key`
 
-    def loaders(self, model: BodyHead, data: Data[Any], strategy: Strategy) -> tuple[Loader, Loader | None]:
-        """Those for training and, where there is such a split, for validation; see `loader`."""
+    def telling(self, progress: bool) -> FeatureStore:
+        """The store itself, which from now on tells how far it is, or does not."""
+        self.progress = progress
+        return self
+
+    def spent(self) -> dict[str, float]:
+        """The seconds that storing took since this was asked last, under its name; empty where nothing was stored."""
+        seconds, self._seconds = self._seconds, 0.0
+        return {"storing features": seconds} if seconds else {}
+
+    def loaders(
+        self, model: BodyHead, data: Data[Any], strategy: Strategy, validates: bool = True
+    ) -> tuple[Loader, Loader | None]:
+        """Those for training and, where there is such a split and somebody `validates`, for that; see `loader`."""
         self.key = key = features_key(model, strategy)
         train = self.loader(model, data, "train", strategy, shuffle=True, key=key)
-        return train, self.loader(model, data, "valid", strategy, key=key) if "valid" in data.splits else None
+        validates = validates and "valid" in data.splits
+        return train, self.loader(model, data, "valid", strategy, key=key) if validates else None
 
-    def view(self, model: nn.Module, data: Data[Any], strategy: Strategy) -> tuple[nn.Module, Loader, Loader | None]:
-        """What trains on stored features, and its loaders: a head, or a model without the bodies that are frozen."""
+    def view(
+        self, model: nn.Module, data: Data[Any], strategy: Strategy, validates: bool = True
+    ) -> tuple[nn.Module, Loader, Loader | None]:
+        """What trains on stored features, and its loaders: a head, or a model without the bodies that are frozen.
+
+        Args:
+            model: with the bodies.
+            data, strategy: as in `loader`.
+            validates: store those of the validation items, too; without them there is no loader of these.
+        """
         if isinstance(model, BodyHead):
-            return model.head, *self.loaders(model, data, strategy)
+            return model.head, *self.loaders(model, data, strategy, validates)
         assert isinstance(model, Branched) and isinstance(data, BranchedData)
         keys = _branch_keys(model, strategy)
         self.key = _joint_key(keys)
@@ -78,7 +104,8 @@ class FeatureStore:
                 instead[name] = TensorSource([features], rows)
             return data.loader_of(split, instead, split == "train")
 
-        return model.on_features(tuple(keys)), loader("train"), loader("valid") if "valid" in data.splits else None
+        validates = validates and "valid" in data.splits
+        return model.on_features(tuple(keys)), loader("train"), loader("valid") if validates else None
 
     def loader(
         self,
@@ -118,13 +145,15 @@ class FeatureStore:
         return None if found is None else found[0][torch.from_numpy(found[1])]
 
     def _rows(self, model: BodyHead, data: Data[Any], split: SplitName, strategy: Strategy, key: str | None) -> Rows:
-        filling = _Filling(self.folder, key or features_key(model, strategy), model, data, split, strategy)
+        shown = self.progress and strategy.is_main
+        filling = _Filling(self.folder, key or features_key(model, strategy), model, data, split, strategy, shown)
         self._first = self._first or filling.key
         name = digest([filling.key, *filling.item_keys])
         if name not in self._open:
             if len(self._open) > 8:
                 self._open.clear()
             self._open[name] = filling.rows()
+            self._seconds += filling.seconds
             if not filling.kept and not self._told:
                 self._told = True
                 warnings.warn(
@@ -147,6 +176,7 @@ class _Filling:
         data: where the items come from.
         split: "train", "valid" or "test".
         strategy: device and precision.
+        shown: tell how far it is.
     """
 
     folder: Path
@@ -155,7 +185,9 @@ class _Filling:
     data: Data[Any]
     split: SplitName
     strategy: Strategy
+    shown: bool
     kept: bool = True
+    seconds: float = 0.0
     _store: ItemStore | None = None
     _spare: dict[int, Tensor] = field(default_factory=dict)  # what is not in the store
     _excused: set[int] = field(default_factory=set)  # what need not be: changed, or waited for in vain
@@ -170,7 +202,9 @@ class _Filling:
         self._store = self._opened(None)
         missing = self._missing()
         if len(missing):
+            begun = time.perf_counter()
             self._compute(missing)
+            self.seconds = time.perf_counter() - begun
         store = self._store
         self.kept = store is not None and store.path.is_file() and self._spare.keys() <= self._excused
         table = store.table() if store is not None and not self._spare else None
@@ -203,10 +237,7 @@ class _Filling:
         return np.flatnonzero(~there)
 
     def _compute(self, missing: Indices) -> None:
-        from tqdm.auto import tqdm
-
-        off = not shows_bars()
-        with tqdm(total=len(missing), desc=f"precompute {self.split}", leave=False, unit="item", disable=off) as bar:
+        with Waiting(f"precompute {self.split}", len(missing), self.shown) as wait:
             for alone in (False, False, True):
                 loader, given = _some(self.data.loader(self.split), missing), 0
                 with kept_memory(self.strategy.device), self.strategy.evaluating(self.model), keyed.scoped_rng():
@@ -214,7 +245,7 @@ class _Filling:
                         for batch in batches:
                             self._add(batch.inputs, missing[batch.index.numpy()].tolist(), loader.batch_size, alone)
                             given += len(batch.index)
-                            bar.update(len(batch.index))
+                            wait.add(len(batch.index))
                 if given != len(missing):
                     raise DataError(f"the {self.split} split gave {given} of {len(missing)} items while precomputing")
                 missing = self._missing()

@@ -18,19 +18,23 @@ from ..task.accumulate import in_file_order
 from ..task.gathered import Gathered, by_pieces, stacked
 from ..task.predictions import averaged
 from .strategy import Strategy
+from .waiting import Waiting
 
 
-def gather(model: nn.Module, loader: Loader, strategy: Strategy) -> tuple[Tensor, Tensor | None]:
+def gather(model: nn.Module, loader: Loader, strategy: Strategy, told: str = "") -> tuple[Tensor, Tensor | None]:
     """Logits (n, ...) and targets (n, ...), or None, of every item: in file order, on the CPU in fp32.
 
-    Where logits take much memory they are in a mapped file; see `Gathered`.
+    Where logits take much memory they are in a mapped file; see `Gathered`. Where it takes long, how far it is is said
+    under the name `told`; "" says nothing.
     """
     outputs = Gathered()
     targets: list[Tensor] = []
     index: list[Tensor] = []
-    with strategy.evaluating(model):
+    shown = bool(told) and strategy.is_main
+    with strategy.evaluating(model), Waiting(told, loader.n_items, shown) as wait:
         for logits, target, at in strategy.outputs(model, loader):
             index.append(at)
+            wait.add(len(at))
             outputs.add(logits.float().cpu())
             if target is not None:
                 targets.append(target.cpu())
@@ -40,21 +44,26 @@ def gather(model: nn.Module, loader: Loader, strategy: Strategy) -> tuple[Tensor
 
 
 def predict_split(
-    model: nn.Module, data: Data[Any], split: SplitName, task: Task, strategy: Strategy, n_aug: int = 0
-) -> Predictions:
-    """Predictions of a whole split, in file order, averaged over the plain and `n_aug` augmented views."""
+    model: nn.Module, data: Data[Any], split: SplitName, task: Task, strategy: Strategy, n_aug: int = 0,
+    progress: bool = False,
+) -> Predictions:  # fmt: skip
+    """Predictions of a whole split, in file order, averaged over the plain and `n_aug` augmented views, if it has any.
+
+    With `progress` it is told how far that is, where it takes long.
+    """
     if task.is_streamed:
         raise ArgumentError(
             "a language model's predictions are one number per token and word; use learn.validate() for its "
             "perplexity, or generate(learn, prompt, n)"
         )
-    how = data.preprocessor
+    how, n_aug = data.preprocessor, n_aug * data.has_views
     more = range(1, (n_aug if how.n_views is None else min(n_aug, how.n_views)) + 1)
+    told = f"predicting {split}" if progress else ""
     with kept_memory(strategy.device):
-        logits, targets = gather(model, data.loader(split), strategy)
+        logits, targets = gather(model, data.loader(split), strategy, told)
         views = [logits]
         for k in more:
-            laid = gather(model, data.loader(split, view=k), strategy)[0]
+            laid = gather(model, data.loader(split, view=k), strategy, told and f"{told}, view {k}")[0]
             views.append(by_pieces(partial(how.undo_view, k), laid))
     probs, stack = together(task, views)
     return Predictions.of(task, probs, data.ids(split), targets, stack, data.places(split))
@@ -69,11 +78,15 @@ def together(task: Task, views: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     return averaged(task, views, stack), stack
 
 
-def evaluate(model: nn.Module, loader: Loader, task: Task, strategy: Strategy) -> dict[str, float]:
-    """Mean loss and metrics over a whole loader, as "valid_loss" and by name."""
+def evaluate(
+    model: nn.Module, loader: Loader, task: Task, strategy: Strategy, progress: bool = False
+) -> dict[str, float]:
+    """Mean loss and metrics over a whole loader, as "valid_loss" and by name; `progress` as in `predict_split`."""
     total = task.accumulator(strategy.device)
-    with kept_memory(strategy.device), strategy.evaluating(model):
+    wait = Waiting("validating", len(loader), progress and strategy.is_main, "batches")  # streams know of no items
+    with kept_memory(strategy.device), strategy.evaluating(model), wait:
         for logits, target, index in strategy.outputs(model, loader, not task.is_streamed):
+            wait.add(1)
             if target is None:
                 raise DataError("these items have no targets, so there is nothing to compare the predictions with")
             total.add(logits, target, index)

@@ -32,12 +32,16 @@ class Record:
         epochs: one dictionary per epoch: epoch, train_loss, valid_loss, the metrics, rate, seconds.
         epoch_ends: steps done when each epoch ended.
         stop_reason: why the fit ended early, or None.
+        before: seconds of what was done before the first step and is no part of an epoch, by what it was.
+        kept: which weights the fit ended with, where a callback chose them; None: those after its last step.
     """
 
     def __init__(self, group_names: tuple[str, ...] = ()) -> None:
         self.group_names = group_names
         self.epochs: list[dict[str, float]] = []
         self.stop_reason: str | None = None
+        self.before: dict[str, float] = {}
+        self.kept: str | None = None
         self._losses: list[float] = []
         self._pending: list[Tensor] = []
         self._rates: list[tuple[float, ...]] = []
@@ -59,7 +63,9 @@ class Record:
             for name in ("epochs", "losses", "rates", "momentum", "step_epoch"):
                 state[name] += one[name]
             state["epoch_ends"] += [done + end for end in record.epoch_ends]
-            state["stop_reason"] = record.stop_reason
+            state |= {"stop_reason": record.stop_reason, "kept": record.kept}
+            for name, seconds in record.before.items():
+                state["before"][name] = state["before"].get(name, 0.0) + seconds
             done += len(record)
         made.load_state_dict(state)
         return made
@@ -163,6 +169,8 @@ class Record:
             "step_epoch": list(self._step_epoch),
             "epoch_ends": list(self.epoch_ends),
             "stop_reason": self.stop_reason,
+            "before": dict(self.before),
+            "kept": self.kept,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -175,9 +183,19 @@ class Record:
         self._step_epoch = list(state["step_epoch"])
         self.epoch_ends = [int(n) for n in state["epoch_ends"]]
         self.stop_reason = state["stop_reason"]
+        self.before, self.kept = dict(state.get("before", {})), state.get("kept")  # older checkpoints have neither
+
+    def __str__(self) -> str:
+        return format_table(self.epochs) if self.epochs else repr(self)
 
     def __repr__(self) -> str:
-        return format_table(self.epochs) if self.epochs else f"Record({len(self)} steps)"
+        """One line: a notebook shows it below the table that the fit printed."""
+        steps = f"{len(self)} step{'' if len(self) == 1 else 's'}"
+        if not self.epochs:
+            return f"Record({steps})"
+        last = dict(zip(self.last, format_row(self.last), strict=True))
+        told = ", ".join(f"{name} {value}" for name, value in last.items() if name not in ("epoch", "rate", "seconds"))
+        return f"Record({len(self.epochs)} epoch{'' if len(self.epochs) == 1 else 's'}, {steps}; last: {told})"
 
 
 def format_row(row: Mapping[str, float]) -> list[str]:

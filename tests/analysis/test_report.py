@@ -33,7 +33,7 @@ from easylearn.tabular.learner import tabular_learner
 from easylearn.task import single_label
 from easylearn.texts.data import TextData, TextLMData
 from easylearn.texts.learner import language_model_learner, text_classifier_learner
-from easylearn.train.callbacks import EarlyStopping
+from easylearn.train.callbacks import EarlyStopping, KeepBest
 from easylearn.vision.data import ImageData
 from easylearn.vision.learner import vision_learner
 
@@ -113,6 +113,24 @@ class TestWhatItHolds:
         assert learn.data.fingerprint("train") in page.text and learn.data.fingerprint("valid") in page.text
         assert f"{learn.validate()['valid_loss']:.4f}" in page.text
         assert len(page.pictures) == 7  # losses, rates, metrics, lr_find, confusion, calibration, worst
+
+    def test_which_weights_were_kept_and_all_the_time_that_it_took(
+        self, make_learner: MakeLearner, tmp_path: Path
+    ) -> None:
+        learn = make_learner("body_head", precompute=True)
+        learn.fit(0.1, 4, callbacks=[KeepBest(2)])
+        assert learn.record is not None and learn.record.kept is not None
+        assert re.match(r"(mean of the best 2 epochs \(.+, .+\)|.*epoch.*), valid_loss ", learn.record.kept)
+        learn.record.before = {"storing features": 60.0, "contrast": 60.0}
+        seconds = sum(row["seconds"] for row in learn.record.epochs)
+        learn.record.epochs[0]["seconds"] += 180 - seconds
+        page = page_of(learn, tmp_path)
+        assert f"Kept: {learn.record.kept}." in page.text
+        for told in ("3.0 min epochs took", "60 s storing features took", "60 s contrast took", "5.0 min took in all"):
+            assert told in page.text
+        learn.fit(0.1, 1)
+        assert f"Kept: after fit 1, {learn.record.kept or ''}"[:22] in page_of(learn, tmp_path).text
+        assert "after fit 2, the weights after its last step" in page_of(learn, tmp_path).text
 
     def test_a_table(self, tmp_path: Path) -> None:
         rng = np.random.default_rng(0)

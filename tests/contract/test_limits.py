@@ -35,7 +35,7 @@ FACADE_MODULES = {
     "text.py", "fields07.py", "dataloader.py", "learner07.py", "transforms.py",
 }  # fmt: skip
 FACADE_METHODS = {
-    "Learner.__init__", "Learner.plan", "audit", "cross_fit", "difference_of", "folds", "search",
+    "Learner.__init__", "Learner.plan", "audit", "cross_fit", "difference_of", "folds", "search", "spread",
 }  # fmt: skip
 # Their private names have a fallback that is tested.
 MAY_USE_PRIVATE_TORCH = {"train/optim.py", "nn/awd_lstm.py"}

@@ -13,11 +13,11 @@ import pytest
 
 from easylearn.errors import ArgumentError, StateError
 from easylearn.experiment.engine import Engine, once
-from easylearn.experiment.found import Found, Line
+from easylearn.experiment.found import Found
 from easylearn.experiment.samplers import quasi
 from easylearn.experiment.search import search
 from easylearn.experiment.space import Space, choice, log, powers, uniform, when
-from easylearn.experiment.store import History, Job
+from easylearn.experiment.store import Job
 from easylearn.experiment.trials import Recipe
 from tests.experiment.small_search import SPACE, fit, make, weights
 
@@ -142,20 +142,3 @@ def test_the_score_is_corrected_for_having_chosen(tmp_path: Path) -> None:
     assert score.corrected.low < float(score.corrected) < score.corrected.high
     with pytest.raises(StateError, match="no score can be drawn from: auc needs"):
         _ = found(tmp_path / "f", lambda p: None, n=3).score
-
-
-def test_the_line_that_moves(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("easylearn.experiment.found.shows_bars", lambda: True)
-    line, history = Line(7, True), History()
-    line(history)
-    history.ends[0, 0] = {"trial": 0, "value": 0.5, "metric": "auc", "higher": True}
-    history.ends[1, 0] = {"trial": 1, "value": 0.75, "metric": "auc", "higher": True}
-    history.ends[2, 0] = {"trial": 2, "value": None}
-    line(history)
-    line.close()
-    said = capsys.readouterr().err
-    assert "3/7" in said and "best auc 0.75" in said and "(trial 1)" in said
-    silent = Line(7, False)
-    silent(history)
-    silent.close()
-    assert capsys.readouterr().err == ""

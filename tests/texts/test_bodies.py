@@ -274,6 +274,7 @@ class TestContrast:
         learn.model.eval()
         assert pair_loss(learn.model.features(*text), target) < before / 10
         assert not torch.equal(old, learn.model.head[-1].weight) and not is_fresh(learn.model.head)
+        assert record.before.keys() == {"storing features", "contrast"}
         assert record.last["accuracy"] == 1 and learn.precompute and learn.epochs_done == epochs + 1
         assert [g.trainable for g in learn.layer_groups] == [False, False, True]
         assert learn.data.batch_size == 8 and "valid" in learn.data.splits

@@ -26,6 +26,7 @@ from easylearn.texts.tokenize import (
     tokenizer_from_state,
 )
 from easylearn.texts.vocab import SPECIALS, Vocab
+from easylearn.train import waiting
 
 PROSE = "It was the best of times, it was the worst of times; Don't say the LOWEST price is 1,000.50! " * 3
 
@@ -228,10 +229,10 @@ def test_progress_is_shown_only_where_it_takes_long(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     docs = Documents.from_list(corpus())
-    monkeypatch.setattr(processing, "_PATIENCE", 600.0)
+    monkeypatch.setattr(waiting, "PATIENCE", 600.0)
     TextProcessor.fit(docs)
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(processing, "_PATIENCE", 0.0)
+    monkeypatch.setattr(waiting, "PATIENCE", 0.0)
     TextProcessor.fit(docs, progress=False)
     assert capsys.readouterr().err == ""
     TextProcessor.fit(docs)

@@ -189,8 +189,14 @@ def test_heads_with_hidden_layers_free_bodies_and_trials_start_where_they_are() 
     before = copy.deepcopy(plain.model.state_dict())
     curve = plain.lr_find(n_steps=20)
     assert len(curve.rates) > 9 and is_fresh(plain.model.head)
+    assert curve.reason.endswith(
+        "; the first fit begins at the new head's solution, which lower rates keep as well or better"
+    )
+    for learn in (hidden, unfrozen):
+        assert "solution" not in learn.lr_find(n_steps=20).reason
     assert all(torch.equal(a, b) for a, b in zip(before.values(), plain.model.state_dict().values(), strict=True))
     plain.fit(0.0, 1)
+    assert "solution" not in plain.lr_find(n_steps=20).reason
     assert not is_fresh(plain.model.head) and not torch.equal(plain.model.head[2].weight, before["head.2.weight"])
 
 

@@ -28,7 +28,7 @@ from easylearn.files import digest
 from easylearn.learning import Learner
 from easylearn.nn.body_head import BodyHead
 from easylearn.task import single_label
-from easylearn.train import precompute
+from easylearn.train import waiting
 from easylearn.train.optim import sgd
 from easylearn.train.precompute import FeatureStore, _Filling, _some, features_key, state_digest
 from easylearn.train.strategy import SingleDevice
@@ -336,7 +336,7 @@ class TestCache:
         learn.lr_find(n_steps=10)
         asked = counting.asked
         counting._split("train").target.add_(1).remainder_(3)  # type: ignore[union-attr]
-        loader = learn._view()[1]
+        loader = learn._view(validates=False)[1]
         found = torch.cat([b.target for b in loader.batches(CPU)])  # type: ignore[misc]
         order = torch.cat([b.index for b in loader.batches(CPU)])
         assert torch.equal(found, counting._split("train").target[order]) and counting.asked == asked  # type: ignore[index]
@@ -686,6 +686,39 @@ def test_a_bar_where_somebody_sees_it(
     make_learner: MakeLearner, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], seen: bool
 ) -> None:
     """A notebook, too: its output says that it is no terminal."""
-    monkeypatch.setattr(precompute, "shows_bars", lambda: seen)
-    make_learner("body_head", precompute=True).fit(0.1, 1)
-    assert ("precompute train" in capsys.readouterr().err) is seen
+    monkeypatch.setattr(waiting, "PATIENCE", 0.0)
+    monkeypatch.setattr(waiting, "shows_bars", lambda: seen)
+    make_learner("body_head", precompute=True, progress=True).fit(0.1, 1)
+    err = capsys.readouterr().err
+    assert ("precompute train:   0%" in err) is seen and ("precompute valid:   0%" in err) is seen
+    assert ("precompute train: 4 of 22 items after 0:00" in err) is not seen
+
+
+def test_silence_where_progress_is_off(
+    make_learner: MakeLearner, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(waiting, "PATIENCE", 0.0)
+    monkeypatch.setattr(waiting, "shows_bars", lambda: True)
+    learn = make_learner("body_head", precompute=True, progress=False)
+    learn.fit(0.1, 1), learn.validate(), learn.predict(), learn.interpret()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_lr_find_and_plan_store_no_validation_items(
+    make_learner: MakeLearner, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(waiting, "PATIENCE", 0.0)
+    learn = make_learner("body_head", precompute=True, progress=True)
+    learn.lr_find(n_steps=10), learn.plan(0.1)
+    err = capsys.readouterr().err
+    assert "precompute train" in err and "valid" not in err
+    learn.fit(0.1, 1)
+    err = capsys.readouterr().err
+    assert "precompute valid" in err and "train" not in err
+
+
+def test_a_record_says_how_long_storing_took(make_learner: MakeLearner) -> None:
+    learn = make_learner("body_head", precompute=True)
+    learn.lr_find(n_steps=10)
+    assert learn.fit(0.1, 1).before.keys() == {"storing features"}
+    assert learn.fit(0.1, 1).before == {}

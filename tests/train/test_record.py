@@ -55,8 +55,10 @@ def test_records_of_fits_one_after_the_other() -> None:
     head.add_step(4, torch.tensor(3.0), optimizer)
     head.end_epoch(4, {"valid_loss": 1.0})
     both, _ = filled()
-    both.stop_reason = "enough"
+    both.stop_reason, both.kept = "enough", "epoch 5"
+    head.before, both.before = {"storing features": 1.0}, {"contrast": 2.0, "storing features": 0.5}
     made = Record.of(head, both)
+    assert made.before == {"storing features": 1.5, "contrast": 2.0} and made.kept == "epoch 5"
     assert made.group_names == ("body", "head") and made.stop_reason == "enough"
     assert made.losses == [3.0, *both.losses] and made.epoch_ends == [1, 4, 7]
     assert math.isnan(made.rates[0][0]) and made.rates[0][1] == 0.5 and made.rates[1:] == both.rates
@@ -91,7 +93,7 @@ def test_an_unknown_column_names_those_there_are() -> None:
 def test_an_empty_record() -> None:
     record = Record(("model",))
     assert len(record) == 0 and record.losses == [] and record.column("valid_loss") == []
-    assert repr(record) == "Record(0 steps)"
+    assert repr(record) == str(record) == "Record(0 steps)"
     assert len(record.to_frame()) == len(record.to_frame("step")) == 0
     with pytest.raises(StateError, match="nothing was trained yet"):
         _ = record.last
@@ -114,7 +116,7 @@ def test_frames() -> None:
 
 def test_state_is_json_and_round_trips() -> None:
     record, optimizer = filled()
-    record.stop_reason = "enough"
+    record.stop_reason, record.kept, record.before = "enough", "epoch 5", {"storing features": 1.5}
     again = Record()
     again.load_state_dict(json.loads(json.dumps(record.state_dict())))
     assert again.state_dict() == record.state_dict()
@@ -122,14 +124,18 @@ def test_state_is_json_and_round_trips() -> None:
     again.add_step(7, torch.tensor(1.0), optimizer)  # and goes on
     again.end_epoch(7, {})
     assert again.last["train_loss"] == 1.0 and len(record) == 6
+    older = {name: value for name, value in record.state_dict().items() if name not in ("before", "kept")}
+    again.load_state_dict(older)
+    assert again.before == {} and again.kept is None
 
 
 def test_printing() -> None:
     record, _ = filled()
-    lines = repr(record).splitlines()
+    lines = str(record).splitlines()
     assert lines[0].split() == ["epoch", "train_loss", "valid_loss", "accuracy", "rate", "seconds"]
     assert lines[1].split()[:4] == ["5", "1.0000", "0.5000", "0.2500"]
     assert len({len(line) for line in lines}) == 1
+    assert repr(record) == "Record(2 epochs, 6 steps; last: train_loss 11.0000, valid_loss -0.5000, accuracy 0.2500)"
     assert format_row({"epoch": 3.0, "rate": 0.00123, "seconds": 1.26, "f1": 2 / 3}) == ["3", "0.0012", "1.3", "0.6667"]
 
 

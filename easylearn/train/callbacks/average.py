@@ -81,6 +81,8 @@ class WeightAverage(Callback):
             self._swap_in(run)
             self._kept = None
             self._renew_statistics(run)
+            of = "epochs" if self.kind == "swa" else "steps"
+            run.record.kept = f"the {self.kind} average over {int(self._average.n_averaged)} {of}"
         self._average = None
 
     @property

@@ -10,6 +10,7 @@ from ...nn.body_head import BodyHead, is_linear
 from ..callback import Callback
 from ..record import format_table
 from ..state import Run
+from ..waiting import shows_bars
 
 FEW_STEPS = 10
 """A fit of fewer is hardly begun; with little data that is easily overlooked."""
@@ -52,6 +53,10 @@ class Progress(Callback):
             self._bar.set_postfix_str(f"loss {run.record.last_loss:.4f}", refresh=False)
             self._bar.refresh()
 
+    def on_validate_begin(self, run: Run) -> None:
+        if not self._bar.disable:
+            self._bar.set_description(f"epoch {run.life_epoch}, validating")
+
     def on_epoch_end(self, run: Run) -> None:
         header, row = format_table([run.record.last]).splitlines()
         if header != self._header:
@@ -76,15 +81,3 @@ def _began_solved(run: Run) -> bool:
     if run.context is None or run.task.loss_fn is not None or any(g.trainable for g in run.context.groups[:-1]):
         return False
     return isinstance(run.context.model, BodyHead) and is_linear(run.context.model.head)
-
-
-def shows_bars() -> bool:
-    """Whether somebody sees a bar move: in a terminal, or in a notebook, whose output says that it is no terminal."""
-    return sys.stderr.isatty() or _in_notebook()
-
-
-def _in_notebook() -> bool:
-    """Whether this process is the kernel of a notebook."""
-    module = sys.modules.get("IPython")
-    shell = None if module is None else module.get_ipython()
-    return any(kind.__name__ == "ZMQInteractiveShell" for kind in type(shell).__mro__)

@@ -171,17 +171,20 @@ class KeepBest(Callback):
             if not run.strategy.decide(bool(more.mean() <= more.std(correction=0) / len(more) ** 0.5)):
                 copy_into(live, kept[0][2])
                 losses, kept = of_best, kept[:1]
-            self._tell(run, float(losses.mean()), len(kept))
+            self._tell(run, float(losses.mean()), [epoch for _, epoch, _ in kept])
         elif kept and not failed:
-            self._tell(run, kept[0][0])
+            self._tell(run, kept[0][0], [self.epoch])
 
-    def _tell(self, run: Run, loss: float, n: int = 1) -> None:
-        """Say which weights the model has now, below the rows of the epochs."""
-        if not run.strategy.is_main or not any(isinstance(c, Progress) for c in run.callbacks):
-            return
-        best = f"epoch {run.first_epoch + self.epoch - 1}" if self.epoch else "the weights before the first epoch"
+    def _tell(self, run: Run, loss: float, epochs: Sequence[int]) -> None:
+        """Note which weights the model has now, and say so below the rows of the epochs."""
+        n, first = len(epochs), "the weights before the first epoch"
+        numbers = [str(run.first_epoch + epoch - 1) if epoch else first for epoch in sorted(epochs)]
         (shown,) = format_row({"valid_loss": loss})
-        print(f"kept: {f'mean of the best {n} epochs' if n > 1 else best}, valid_loss {shown}")
+        alone = f"epoch {numbers[0]}" if epochs[0] else first
+        best = f"mean of the best {n} epochs ({', '.join(numbers)})" if n > 1 else alone
+        run.record.kept = f"{best}, valid_loss {shown}"
+        if run.strategy.is_main and any(isinstance(c, Progress) for c in run.callbacks):
+            print(f"kept: {run.record.kept}")
 
     def _compare(self, run: Run, epoch: int, metrics: Mapping[str, float]) -> None:
         loss = metrics.get("valid_loss", math.nan)

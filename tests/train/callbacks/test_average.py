@@ -67,6 +67,13 @@ def test_ema_counts_optimizer_steps_not_batches(make_learner: MakeLearner, at: A
         torch.testing.assert_close(p, q)
 
 
+@pytest.mark.parametrize(("kind", "kept"), [("swa", "over 2 epochs"), ("ema", "over 12 steps")])
+def test_the_record_says_what_was_kept(make_learner: MakeLearner, kind: Any, kept: str) -> None:
+    learn = make_learner()
+    assert learn.fit(0.1, 2, callbacks=[WeightAverage(kind)]).kept == f"the {kind} average {kept}"
+    assert learn.fit(0.1, 1).kept is None
+
+
 def test_a_short_fit_is_about_as_good_with_an_average(make_learner: MakeLearner) -> None:
     first, last, average = ([p.detach().clone() for p in make_learner().model.parameters()] for _ in range(3))
     for into, callbacks in ((last, []), (average, [WeightAverage("ema")])):

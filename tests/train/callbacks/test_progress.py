@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from easylearn.learning import Learner
+from easylearn.train import waiting
 from easylearn.train.callbacks import Progress
 
 MakeLearner = Callable[..., Learner]
@@ -67,6 +68,39 @@ def test_the_bar_looks_at_the_loss_only_when_it_draws(
     monkeypatch.setattr(Record, "last_loss", property(lambda self: looked.append(1) or 0.0))
     make_learner().fit(0.1, 5, callbacks=[Progress(interval=3600.0)])
     assert len(looked) == 1
+
+
+def test_a_notebook_shows_the_table_once(make_learner: MakeLearner, capsys: pytest.CaptureFixture[str]) -> None:
+    """A cell that ends with a fit shows what was printed, and then the record."""
+    record = make_learner(progress=True).fit(0.1, 2)
+    shown = capsys.readouterr().out + repr(record)
+    assert shown.count("train_loss  valid_loss") == 1 and len(repr(record).splitlines()) == 1
+    assert str(record) in shown
+
+
+def test_the_bar_says_that_it_validates(
+    make_learner: MakeLearner, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    make_learner().fit(0.1, 1, callbacks=[Progress(interval=3600.0)])
+    assert "epoch 0, validating" in capsys.readouterr().err
+
+
+def test_validate_predict_and_interpret_tell_how_far_they_are(
+    make_learner: MakeLearner, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(waiting, "PATIENCE", 0.0)
+    learn = make_learner(progress=True)
+    for call, told in (
+        (learn.validate, "validating: 1 of 3 batches after 0:00"),
+        (learn.predict, "predicting valid: 4 of 10 items after 0:00"),
+        (lambda: learn.tta(split="train"), "predicting train: 4 of 22 items after 0:00"),
+        (learn.interpret, "predicting valid: 4 of 10 items after 0:00"),
+        (learn.baseline, "predicting valid: 4 of 10 items after 0:00"),
+    ):
+        call()
+        out, err = capsys.readouterr()
+        assert told in err and out == ""
 
 
 def test_silence(make_learner: MakeLearner, capsys: pytest.CaptureFixture[str]) -> None:

@@ -384,6 +384,19 @@ class TestKeepBest:
         assert same(*ends)
 
 
+def test_the_record_names_the_epochs_whose_weights_were_kept(make_learner: MakeLearner) -> None:
+    learn = make_learner()
+    learn.fit(0.1, 2)
+    record = learn.fit(0.01, 4, callbacks=[KeepBest(3)])
+    order = sorted(record.epochs, key=lambda row: row["valid_loss"])
+    alone, several = f"epoch {order[0]['epoch']:.0f}, ", sorted(f"{row['epoch']:.0f}" for row in order[:3])
+    assert record.kept is not None
+    assert record.kept.startswith((alone, f"mean of the best 3 epochs ({', '.join(several)}), "))
+    assert record.kept.endswith(f"valid_loss {learn.validate()['valid_loss']:.4f}")
+    record = learn.fit(100.0, 1, callbacks=[KeepBest()])
+    assert str(record.kept).startswith("the weights before the first epoch, valid_loss ")
+
+
 class TestWithoutANumberOfEpochs:
     def test_data_that_says_nothing_is_trained_for_one(self, make_learner: MakeLearner, capsys: Any) -> None:
         learn = make_learner(progress=True)

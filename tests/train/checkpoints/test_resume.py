@@ -120,6 +120,7 @@ class Spy(Callback):
 def rows(record: Record) -> dict[str, Any]:
     """All of a record but the time it took."""
     state = record.state_dict()
+    del state["before"]
     state["epochs"] = [{k: v for k, v in row.items() if k != "seconds"} for row in state["epochs"]]
     return state
 

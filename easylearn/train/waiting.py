@@ -1,0 +1,94 @@
+"""Waiting: what is told while something takes long: a bar where somebody sees one, elsewhere a line now and then."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+PATIENCE = 2.0
+"""Seconds of work before anything is said of it."""
+
+
+class Waiting:
+    """A context that counts what is done, and tells of it on the standard error where that takes longer than a moment.
+
+    On a terminal and in a notebook it draws a bar that goes away. Elsewhere a line says how far it is and when it may
+    be done, each after twice the time of the one before, so that a night's work leaves a dozen lines in a log.
+
+    Args:
+        what: is done, "precompute train" for one.
+        total: how many in all; None where nobody knows.
+        shown: False says nothing.
+        unit: of what is counted, in the plural.
+
+    >>> with Waiting("reading", 3, shown=False) as wait:
+    ...     wait.add(3)
+    >>> wait.done
+    3
+    """
+
+    def __init__(self, what: str, total: int | None, shown: bool = True, unit: str = "items") -> None:
+        self.what, self.total, self.shown, self.unit = what, total, shown, unit
+        self.done = 0
+        self._bar: Any = None
+        self._told = False
+
+    def __enter__(self) -> Self:
+        self._begun = time.monotonic()
+        self._next = PATIENCE
+        if self.shown and shows_bars():
+            from tqdm.auto import tqdm
+
+            self._bar = tqdm(
+                total=self.total, desc=self.what, leave=False, unit=f" {self.unit}", delay=PATIENCE, file=sys.stderr
+            )
+        return self
+
+    def add(self, n: int) -> None:
+        """Count `n` more, and tell how far it is where it is time."""
+        self.done += n
+        if self._bar is not None:
+            self._bar.update(n)
+        elif self.shown and self.done != self.total and (passed := time.monotonic() - self._begun) >= self._next:
+            self._next = 2 * passed
+            self._tell(f"{self._so_far()} after {_clock(passed)}{self._rest(passed)}")
+
+    def _so_far(self) -> str:
+        return f"{self.done:,}{'' if self.total is None else f' of {self.total:,}'} {self.unit}"
+
+    def _rest(self, passed: float) -> str:
+        if self.total is None or not self.done:
+            return ""
+        return f", about {_clock(passed * (self.total - self.done) / self.done)} to go"
+
+    def _tell(self, text: str) -> None:
+        self._told = True
+        print(f"{self.what}: {text}", file=sys.stderr, flush=True)
+
+    def __exit__(self, kind: object, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        elif self._told and kind is None:  # of what was said to go on, the end is said, too
+            self._tell(f"{self.done:,} {self.unit} in {_clock(time.monotonic() - self._begun)}")
+
+
+def _clock(seconds: float) -> str:
+    """A time as minutes and seconds, hours before them where it takes some."""
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
+
+
+def shows_bars() -> bool:
+    """Whether somebody sees a bar move: in a terminal, or in a notebook, whose output says that it is no terminal."""
+    return sys.stderr.isatty() or _in_notebook()
+
+
+def _in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook."""
+    module = sys.modules.get("IPython")
+    shell = None if module is None else module.get_ipython()
+    return any(kind.__name__ == "ZMQInteractiveShell" for kind in type(shell).__mro__)
