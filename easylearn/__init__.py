@@ -12,36 +12,103 @@ probs, targets = learn.tta()
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .public import *
-else:
-
-    def __getattr__(name: str) -> object:
-        """A public name or a module, imported when it is first asked for: `easylearn --help` needs no torch."""
-        from importlib import import_module
-
-        if name in __all__ and name not in ("losses", "metrics", "schedules"):
-            public = import_module(".public", __name__)
-            globals().update((known, getattr(public, known)) for known in __all__)
-            return globals()[name]
-        try:
-            if not name.startswith("_"):
-                found = import_module(f".{name}", __name__)
-                if getattr(found, "__path__", None):  # the modules of a package are there, too
-                    import_module(".public", __name__)
-                return found
-        except ModuleNotFoundError as error:
-            if error.name != f"{__name__}.{name}":
-                raise
-        from .errors import did_you_mean
-
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}. {did_you_mean(name, __all__)}")
-
-    def __dir__() -> list[str]:
-        return sorted({*globals(), *__all__})
-
+from . import losses, metrics, schedules
+from .analysis.drawings import plot_confusion, plot_worst
+from .analysis.interpret import Interpretation
+from .artefact.predictor import Predictor
+from .data.bunch import Data
+from .data.folds import Folds, folds
+from .data.loaders import LoaderData, TensorData
+from .data.order import Batch, Loader
+from .errors import ArgumentError, DataError, EasyLearnError, EasyLearnWarning, SaveError, StateError, WeightsError
+from .experiment.audit import audit
+from .experiment.blend import Blend, blend
+from .experiment.certainty import interval, spread, versus
+from .experiment.compare import Runs, TrackedRun, compare
+from .experiment.cross_fit import Crossed, cross_fit
+from .experiment.found import Found
+from .experiment.reproduce import Reproduction, reproduce
+from .experiment.search import search
+from .experiment.submit import pseudo_label, snapshots, submit
+from .experiment.track import Track
+from .experiment.trackers import MLflow, TensorBoard, WandB
+from .experiment.tuned import tune_thresholds
+from .export import load_learner, load_predictor
+from .learning import Learner
+from .mask_metrics import dice, mean_iou, pixel_accuracy
+from .metrics import Metric, accuracy, error_rate, f1, f_beta, mae, perplexity, rmse, rmspe, roc_auc, top_k
+from .multi.data import MultiData
+from .multi.learner import branch_learner, multi_learner
+from .multi.scores import branches
+from .nn.awd_lstm import Drops
+from .nn.body_head import BodyHead
+from .nn.groups import LayerGroup
+from .nn.heads import pooled_head
+from .nn.registry import register
+from .ranked import coverage_at, ndcg_at, recall_at
+from .recommenders.ask import against, item_vectors, plot_items, recommend, similar
+from .recommenders.data import InteractionData
+from .recommenders.learner import recommender
+from .schedules import Schedule
+from .tabular.collab import CollabData, collab_learner
+from .tabular.data import TabularData
+from .tabular.embeddings import EntityEmbedder, embeddings, plot_embeddings
+from .tabular.features import add_datepart, elapsed_since, rolling_windows
+from .tabular.interpret import partial_dependence, permutation_importance
+from .tabular.learner import tabular_learner
+from .task import (
+    ExclusiveTask,
+    Prediction,
+    Predictions,
+    Task,
+    average_predictions,
+    choose_threshold,
+    multi_label,
+    next_token,
+    ranking,
+    regression,
+    single_label,
+)
+from .texts.bodies import TextBody
+from .texts.callbacks import ActivationPenalty, RateByLength, SampledSoftmax
+from .texts.contrast import contrast
+from .texts.data import TextData, TextLMData
+from .texts.generate import generate
+from .texts.interpret import occlusion
+from .texts.learner import language_model_learner, text_classifier_learner
+from .texts.tokenize import SubwordTokenizer, WordTokenizer
+from .texts.transfer import load_encoder, save_encoder
+from .texts.vocab import Vocab
+from .texts.word_model import word_model
+from .train.callback import Callback
+from .train.callbacks import (
+    CutMix,
+    EarlyStopping,
+    KeepBest,
+    MixUp,
+    Prune,
+    ReduceLROnPlateau,
+    SaveBest,
+    SaveCycles,
+    WeightAverage,
+)  # fmt: skip
+from .train.optim import adamw, sgd
+from .train.processes import launch
+from .train.record import Record
+from .train.state import Pause, Run
+from .train.strategy import SingleDevice, Strategy
+from .vision.archs import arch_names, get_arch
+from .vision.augment import Dihedral, Erase, Flip, Light, RandomResizedCrop, Rotate, Shift, Transform, Zoom
+from .vision.boxes_data import BoxData
+from .vision.boxes_learner import detection_learner, detection_model
+from .vision.data import ImageData
+from .vision.gradcam import grad_cam, plot_grad_cam
+from .vision.image2image import Image2ImageData, image2image_learner, make_image
+from .vision.learner import vision_learner
+from .vision.mask_learner import segmentation_learner, segmentation_model
+from .vision.masks import MaskData
+from .vision.model import vision_model
+from .vision.policies import Blur, Hue, Perspective, RandAugment, Saturation, TrivialAugment
 
 __version__ = "0.1.0"
 

@@ -9,8 +9,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-import pytest
-
 import easylearn
 
 ROOT = Path(easylearn.__file__).parent
@@ -87,48 +85,12 @@ def test_import_easylearn_pulls_in_nothing_heavy() -> None:
 import sys, torch
 before = set(sys.modules)
 import easylearn
-easylearn.Learner
 print(sorted({{m.split(".")[0] for m in set(sys.modules) - before}} & {HEAVY!r}))
 print(sorted({{"torchvision", "pandas", "sklearn", "matplotlib", "timm", "PIL"}} & set(sys.modules)))
 """
     env = {**os.environ, "PYTHONPATH": str(ROOT.parent)}
     done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, env=env)
     assert done.stdout.split() == ["[]", "[]"], done.stdout + done.stderr
-
-
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["search", "--help"], ["serve", "--help"]])
-def test_help_needs_no_torch(arguments: list[str]) -> None:
-    script = f"""
-import contextlib, sys
-from easylearn.cli import main
-with contextlib.suppress(SystemExit):
-    main({arguments!r})
-print({{"torch", "easylearn.public", "easylearn.learning"}} & set(sys.modules), file=sys.stderr)
-"""
-    env = {**os.environ, "PYTHONPATH": str(ROOT.parent)}
-    done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, env=env)
-    assert done.stdout.startswith(("usage: easylearn", "easylearn 0.")) and done.stderr == "set()\n", done.stderr
-
-
-def test_a_name_that_is_not_there_is_an_error_with_a_hint() -> None:
-    with pytest.raises(AttributeError, match=r"module 'easylearn' has no attribute 'Lerner'. Did you mean 'Learner'"):
-        _ = easylearn.Lerner  # type: ignore[attr-defined]
-    with pytest.raises(ImportError, match="cannot import name 'visoin_learner'"):
-        exec("from easylearn import visoin_learner")
-    assert set(easylearn.__all__) < set(dir(easylearn)) and not getattr(easylearn, "_private", None)
-
-
-def test_a_module_is_there_before_and_after_a_name_is_asked_for() -> None:
-    script = """
-import easylearn
-print(easylearn.keyed.__name__, easylearn.metrics.__name__, easylearn.nn.heads.__name__)
-from easylearn import losses, accuracy
-print(losses.__name__, accuracy is easylearn.metrics.accuracy is easylearn.accuracy)
-"""
-    env = {**os.environ, "PYTHONPATH": str(ROOT.parent)}
-    done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, env=env)
-    words = "easylearn.keyed easylearn.metrics easylearn.nn.heads easylearn.losses True"
-    assert done.stdout.split() == words.split(), done.stderr
 
 
 def test_heavy_packages_are_imported_where_they_are_used() -> None:
@@ -142,12 +104,7 @@ def test_heavy_packages_are_imported_where_they_are_used() -> None:
 
 
 def test_no_star_import() -> None:
-    """But for that which says to type checkers what the package has."""
-    star = offenders(lambda n: isinstance(n, ast.ImportFrom) and n.names[0].name == "*")
-    assert [line.partition(": ")[2] for line in star] == ["from .public import *"]
-    assert all(
-        not isinstance(n, ast.ImportFrom) or n.names[0].name != "*" for n in at_import_time(TREES[Path("__init__.py")])
-    )
+    assert offenders(lambda n: isinstance(n, ast.ImportFrom) and n.names[0].name == "*") == []
 
 
 def test_no_pickle_but_to_catch_its_error() -> None:
@@ -244,6 +201,5 @@ def test_every_module_has_a_docstring_and_postponed_annotations() -> None:
 def test_no_metaclass_and_no_fall_through() -> None:
     """A misspelt name is an error, not a lookup elsewhere."""
     hooks = ("__getattr__", "__getattribute__", "__setattr__")
-    package = ["__init__.py"]  # which imports when it is asked, and refuses a misspelt name with a hint
-    assert offenders(lambda n: isinstance(n, ast.FunctionDef) and n.name in hooks, skip=package) == []
+    assert offenders(lambda n: isinstance(n, ast.FunctionDef) and n.name in hooks) == []
     assert offenders(lambda n: isinstance(n, ast.ClassDef) and any(k.arg == "metaclass" for k in n.keywords)) == []
