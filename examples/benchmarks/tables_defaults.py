@@ -314,26 +314,46 @@ def sweep(method: Callable[[Split], np.ndarray], chosen: argparse.Namespace) -> 
 
 
 def beside_one(chosen: argparse.Namespace) -> None:
-    """The loss of several members beside the mean loss of single networks of so many seeds, and their times."""
+    """The loss of several members beside the mean loss of single networks of so many seeds, and beside the references.
+
+    The one network that these are told of is that of the first seed, as without `--seeds`.
+    """
     print("table, training rows: loss of one network; of several beside it (standard errors), CPU time beside it")
+    print("  | one, several, trees, linear (loss; of numbers beside the variance) | one - better, several - better")
+    ratios, verdicts = list[float](), list[tuple[bool, ...]]()
     for entry in entries(chosen.tell):
         if chosen.only and chosen.only not in entry.name:
             continue
-        df, one, many, seconds = entry.load(chosen.most), [], [], np.zeros(2)
+        df, seconds = entry.load(chosen.most), np.zeros(2)
+        found: dict[str, list[np.ndarray]] = {n: [] for n in ("mean", "one", "several", "trees", "linear")}
         for fold in range(chosen.rounds):
             split = Split.of(entry, df, fold)
             by_seed = [measured(lambda s, i=i: ours(s, 1, chosen.epochs, i), split) for i in range(chosen.seeds)]
-            losses, took = measured(lambda s: ours(s, chosen.members, chosen.epochs), split)
-            one.append(np.mean([of_seed[:, 0] for of_seed, _ in by_seed], 0))
-            many.append(losses[:, 0])
+            several, took = measured(lambda s: ours(s, chosen.members, chosen.epochs), split)
             seconds += np.mean([t for _, t in by_seed]), took
-        alone, apart = np.concatenate(one).mean(), np.concatenate(many) - np.concatenate(one)
+            given = {n: losses for n, (losses, _) in references(split, entry.name, chosen.cache).items()}
+            given |= {"one": by_seed[0][0], "several": several, "mean": np.mean([losses for losses, _ in by_seed], 0)}
+            for name, losses in given.items():
+                found[name].append(losses[:, 0])
+        losses = {n: np.concatenate(v) for n, v in found.items()}
+        alone, apart = losses["mean"].mean(), losses["several"] - losses["mean"]
         error = apart.std(ddof=1) / len(apart) ** 0.5
+        beside = [compare({**losses, "ours": losses[name]}) for name in ("one", "several")]
+        ratios.append(1 + apart.mean() / alone)
+        verdicts.append((apart.mean() > error, *(v for _, a, e in beside for v in (a > e, a < -e))))
+        spread = 1.0 if entry.classes else float(df[entry.target].var())
         print(
-            f"{entry.name:26s} {len(split.train):6d} {alone:.4g} {1 + apart.mean() / alone:.3f} "
-            f"({apart.mean() / error:+.1f}) {seconds[1] / seconds[0]:.1f} of {seconds[0]:.1f} s",
+            f"{entry.name:26s} {len(split.train):6d} {alone:.4g} {ratios[-1]:.3f} "
+            f"({apart.mean() / error:+.1f}) {seconds[1] / seconds[0]:.1f} of {seconds[0]:.1f} s | "
+            + ", ".join(f"{losses[n].mean() / spread:.4f}" for n in ("one", "several", "trees", "linear"))
+            + f" | {beside[0][0]} " + " ".join(f"{a / e:+.1f}" for _, a, e in beside),
             flush=True,
-        )
+        )  # fmt: skip
+    than_one, worse, well, worse_2, well_2 = (sum(column) for column in zip(*verdicts, strict=True))
+    print(
+        f"several: {np.exp(np.log(ratios).mean()):.3f} of one network's loss (geometric mean), worse on {than_one} of "
+        f"{len(ratios)}; beside the better reference worse and better: one {worse}, {well}, several {worse_2}, {well_2}"
+    )
 
 
 def parsed(description: str | None = __doc__) -> argparse.ArgumentParser:
