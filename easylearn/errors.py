@@ -18,7 +18,7 @@ import inspect
 import math
 import operator
 from collections.abc import Iterable
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 
@@ -83,7 +83,9 @@ def check_whole(name: str, value: object, least: int = 1) -> None:
     easylearn.errors.ArgumentError: epochs must be a whole number of at least 1, got 0
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ArgumentError(f"{name} must be a whole number of at least {least}, got {value!r:.100}")
+        is_numpy = isinstance(value, Integral) and not isinstance(value, int) and value >= least
+        advice = f": write int({int(value)})" if is_numpy else ""  # settings are written down, in Python's own numbers
+        raise ArgumentError(f"{name} must be a whole number of at least {least}, got {value!r:.100}{advice}")
 
 
 _BOUNDS = {"at least": operator.ge, "above": operator.gt, "at most": operator.le, "below": operator.lt}
@@ -99,7 +101,8 @@ def check_number(name: str, value: Any, *bounds: str) -> float:
     number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
     limits = (bound.rpartition(" ") for bound in bounds)
     if not number or not all(_BOUNDS[word](value, float(limit)) for word, _, limit in limits):
-        raise ArgumentError(f"{name} must be a number {' and '.join(bounds)}, got {value!r:.100}")
+        wanted = " and ".join(bounds) or "that is finite"
+        raise ArgumentError(f"{name} must be a number {wanted}, got {value!r:.100}")
     return float(value)
 
 
