@@ -229,7 +229,8 @@ def _are_images(valid: Any) -> bool:
 
 
 def _pair_rows(given: Any, name: str) -> Rows:
-    rows = mask_arrays(given if isinstance(given, tuple | list) and len(given) == 2 else (given, None), name)
+    pair = given if isinstance(given, tuple | list) and len(given) == 2 else (given, None)
+    rows = mask_arrays(pair, name, "images to be made of them")
     if rows.labels is not None:
         rows.labels = [target for _, target in rows.labels]
     return rows
