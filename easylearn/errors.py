@@ -75,6 +75,17 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"Known: {shown}."
 
 
+def check_kind(wanted: str, value: object, kind: type[Any] | tuple[type[Any], ...]) -> None:
+    """Refuse what is no object of a kind; `wanted` says what takes which.
+
+    >>> check_kind("occlusion takes a learner", [1, 2], str)
+    Traceback (most recent call last):
+    easylearn.errors.ArgumentError: occlusion takes a learner, got list
+    """
+    if not isinstance(value, kind):
+        raise ArgumentError(f"{wanted}, got {type(value).__name__}")
+
+
 def check_whole(name: str, value: object, least: int = 1) -> None:
     """Refuse what is no whole number of at least `least`; `name` is the argument that it came by.
 
