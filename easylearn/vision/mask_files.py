@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..data.frames import read_table
+from ..data.values import is_missing
 from ..device import mapping, no_warnings
 from ..errors import ArgumentError, DataError, did_you_mean
 from ..files import StrPath
@@ -183,6 +184,8 @@ def codes_of(codes: Codes | None, void: Any, binary: bool, root: Path | None = N
     by_name: dict[str, int] = {}
     classes: dict[Any, int] = {}
     for key, name in pairs:
+        if not name.strip():
+            raise ArgumentError(f"codes: the class of {key} has no name. Give it one, or leave it out")
         number = VOID if name in wanted or key in wanted else by_name.setdefault(name, len(by_name))
         if classes.setdefault(key, number) != number:
             raise ArgumentError(f"codes: the value {key} is there twice, as {name!r} and as another class")
@@ -231,8 +234,13 @@ def _pairs(codes: Codes, root: Path | None) -> list[tuple[Any, str]]:
             return [(int(k), v) for k, v in codes.items()]  # as JSON has numbers for names
         if codes and all(isinstance(k, str) for k in codes):
             return [(_key(v), str(k)) for k, v in codes.items()]
-        return [(_key(k), str(v)) for k, v in codes.items()]
-    return [(k, str(name)) for k, name in enumerate(codes)]
+        return [(_key(k), _name(v)) for k, v in codes.items()]
+    return [(k, _name(name)) for k, name in enumerate(codes)]
+
+
+def _name(given: Any) -> str:
+    """The name of a class; what is missing has none."""
+    return "" if is_missing(given) else str(given)
 
 
 def _key(value: Any) -> Any:
@@ -254,7 +262,7 @@ def _file_pairs(path: Path) -> list[tuple[Any, str]]:
     columns = {str(c).strip().lower(): c for c in frame.columns}
     if "name" not in columns or not ({"r", "g", "b"} <= columns.keys() or "value" in columns):
         raise DataError(f"{path} needs the columns value and name, or r, g, b and name; it has {list(frame.columns)}")
-    names = [str(n) for n in frame[columns["name"]].tolist()]
+    names = [_name(n) for n in frame[columns["name"]].tolist()]
     if "value" in columns:
         return list(zip(_whole(path, "value", frame[columns["value"]]), names, strict=True))
     colours = zip(*(_whole(path, c, frame[columns[c]]) for c in "rgb"), strict=True)

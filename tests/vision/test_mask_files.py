@@ -107,6 +107,9 @@ def test_numbers_in_the_forms_that_tables_and_json_have() -> None:
         assert np.array_equal(codes_of(codes, np.array([9]), False).numbers, wanted.numbers)
     for void in (9.0, np.int64(9), [9.0], range(9, 10)):
         assert np.array_equal(codes_of({0: "a", 1: "b", 7: "c"}, void, False).numbers, wanted.numbers)
+    for codes in ({0: "a", 1: None}, {0: "a", 1: " "}, ["a", float("nan")]):
+        with pytest.raises(ArgumentError, match="the class of 1 has no name"):
+            codes_of(codes, None, False)
     with pytest.raises(ArgumentError, match=r"from 0 to 255, got 0\.5"):
         codes_of({0.5: "a", 1: "b"}, None, False)
 
