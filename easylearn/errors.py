@@ -86,7 +86,7 @@ def check_kind(wanted: str, value: object, kind: type[Any] | tuple[type[Any], ..
         raise ArgumentError(f"{wanted}, got {type(value).__name__}")
 
 
-def check_whole(name: str, value: object, least: int = 1) -> None:
+def check_whole(name: str, value: Any, least: int = 1) -> None:
     """Refuse what is no whole number of at least `least`; `name` is the argument that it came by.
 
     >>> check_whole("epochs", 0)
@@ -94,7 +94,7 @@ def check_whole(name: str, value: object, least: int = 1) -> None:
     easylearn.errors.ArgumentError: epochs must be a whole number of at least 1, got 0
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        is_numpy = isinstance(value, Integral) and not isinstance(value, int) and value >= least
+        is_numpy = isinstance(value, Integral) and not isinstance(value, int) and int(value) >= least
         advice = f": write int({int(value)})" if is_numpy else ""  # settings are written down, in Python's own numbers
         raise ArgumentError(f"{name} must be a whole number of at least {least}, got {value!r:.100}{advice}")
 

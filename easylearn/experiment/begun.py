@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -16,14 +16,19 @@ _SHOWN = {"make": "def make(p): return ...", "fit": "def fit(learn, p, **how): r
 _FEW = 8  # rows of a parameter that are added up: a step changes all, but those of words that no text had
 
 
-def check_functions(**functions: Callable[..., Any]) -> None:
+def check_functions(make: Any = ..., fit: Any = ...) -> None:
     """Refuse a `make` that is no function of a point, or a `fit` that is none of a learner and a point.
+
+    Args:
+        make, fit: as for `search`; what is left out is not looked at.
 
     >>> check_functions(make=lambda a, b: a)
     Traceback (most recent call last):
     easylearn.errors.ArgumentError: make is called with p alone, and <lambda>(a, b) cannot be: def make(p): return ...
     """
-    for what, given in functions.items():
+    for what, given in (("make", make), ("fit", fit)):
+        if given is ...:
+            continue
         if not callable(given):
             raise ArgumentError(f"{what} must be a function, got {given!r:.60}: {_SHOWN[what]}")
         try:
