@@ -7,7 +7,6 @@ import functools
 import os
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -113,17 +112,6 @@ class WhileAnyIsInside:
                 if not self._inside and not stays_open:
                     self._is_open = False
                     self._opened.close()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-no_warnings = WhileAnyIsInside(_quiet)
-"""A context: what other libraries warn of, such as odd metadata of images, is not the user's code to change."""
 
 
 @contextmanager

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import importlib
 import sys
-import warnings
 from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
+
+from .quiet import no_warnings
 
 # Of each module either itself, under its own or another name, or some of what is in it.
 _TABLE = """
@@ -39,8 +40,7 @@ def load_names(table: str) -> dict[str, Any]:
         what, _, alias = entry.partition(" as ")
         name, _, members = what.partition(":")
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # other people's, of what they mean to change
+            with no_warnings():  # other people's, of what they mean to change
                 module = importlib.import_module(name)
         except ImportError:
             continue

@@ -11,7 +11,6 @@ some weigh much.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +23,9 @@ from torch import Tensor
 from . import keyed
 from .errors import ArgumentError, DataError, EasyLearnWarning, check_number, check_whole
 from .metrics import Metric
+from .quiet import Quiet
 
+_no_undefined = Quiet(category=EasyLearnWarning)  # a draw of one class only has no area under a curve
 DRAWS = 1000
 LEVEL = 0.95
 PIECES, CUTS = 10, 10  # of the items, one left out in turn to see what the best of many is worth; and ways to cut
@@ -334,8 +335,7 @@ def _statistic(outputs: Tensor, targets: Tensor, metric: Metric, units: Codes) -
 
     def anew(drawn: Codes) -> Floats:
         found = []
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", EasyLearnWarning)  # a draw of one class only has no area under a curve
+        with _no_undefined():
             for row in drawn:
                 rows = order if begins[-1] == len(order) - 1 and (row == 1).all() else order.repeat(row[units[order]])
                 at = torch.from_numpy(rows)

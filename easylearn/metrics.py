@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .device import no_warnings
 from .errors import ArgumentError, EasyLearnWarning, check_takes_two, did_you_mean, name_of
+from .quiet import no_warnings
 from .thresholds import Threshold, as_threshold, reaches
 
 Average = Literal["auto", "binary", "macro", "micro", "weighted", "samples"]

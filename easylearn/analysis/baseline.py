@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from ..data.bunch import PlainInputs, SplitName
 from ..data.order import ItemLoader
 from ..errors import DataError, StateError
 from ..nn.body_head import BodyHead
+from ..quiet import no_warnings
 from ..task import ExclusiveTask, Task
 from ..train.checkpoints.context import RunContext
 from ..train.precompute import FeatureStore
@@ -253,8 +253,7 @@ def _references(
         if _LEAST + cost * few.size * (1 if task.n_out == 2 else task.n_out) > seconds:
             left_out.append(name)
             continue
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a solver that stops before its end
+        with no_warnings():  # of a solver that stops before its end
             said = torch.from_numpy(fit(task, few, other, answers[rows]))
         yield name, said if task.predicts_numbers else task.outputs_for(said.clamp(1e-7, 1 - 1e-7))
 

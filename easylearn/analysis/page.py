@@ -6,17 +6,19 @@ import base64
 import html
 import io
 import string
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import short
+from ..quiet import Quiet
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+# Of a name in a script that matplotlib's font lacks: boxes in a drawing, and right in the tables beside it.
+_no_glyph = Quiet("Glyph .* missing from")
 LONG = 60  # characters from which a cell needs a wide column
 Row = Sequence[Any]
 Piece = str | Callable[[int], str]  # HTML, or a drawing that becomes HTML at a resolution (dots per inch)
@@ -39,9 +41,7 @@ def drawing(figure: Figure, caption: str) -> Piece:
 
     def draw(dpi: int) -> str:
         stream = io.BytesIO()
-        with warnings.catch_warnings():
-            # A name in a script that matplotlib's font lacks: boxes in a drawing, and right in the tables beside it.
-            warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        with _no_glyph():
             figure.savefig(stream, format="png", dpi=dpi)
         code = base64.b64encode(stream.getvalue()).decode()
         text, wide = html.escape(caption), round(figure.get_figwidth() * 100)

@@ -13,7 +13,6 @@ import importlib
 import json
 import shutil
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from ..data.preprocess import RuntimeInputs
 from ..errors import ArgumentError, EasyLearnError, StateError
 from ..files import atomic_write
 from ..nn.as_graph import as_graph
+from ..quiet import no_warnings
 from ..task import Task
 from ..train.predict import evaluate
 from ..train.strategy import SingleDevice
@@ -89,7 +89,7 @@ def open_onnx(path: Path, names: Sequence[str]) -> Program:
 
 def open_torch(path: Path, names: Sequence[str]) -> Program:
     """A program of `torch.export`, which takes its inputs by their order."""
-    with open(path, "rb") as file, _quiet():
+    with open(path, "rb") as file, no_warnings():
         module = torch.export.load(file).module()
 
     def run(given: tuple[Tensor, ...]) -> Tensor:
@@ -186,14 +186,6 @@ def _package(name: str) -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the warnings that exporters give about themselves."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-@contextmanager
 def _no_graph_error(format: str) -> Iterator[None]:
     """Turn what exporters and runtimes raise, often a plain `Exception`, into a `StateError` of one line."""
     try:
@@ -249,7 +241,7 @@ def _write_onnx(path: Path, graph: Graph, example: _Example) -> None:
     axes = {name: dict(a) for name, a in zip(names, example.runtime.axes, strict=True)}
     # torch 2.3 knows no other way, and so no word for this one.
     way: dict[str, Any] = {"dynamo": False} if "dynamo" in torch.onnx.export.__code__.co_varnames else {}
-    with _quiet(), torch.no_grad():
+    with no_warnings(), torch.no_grad():
         torch.onnx.export(
             graph, given, str(path), input_names=list(names), output_names=["probs"],
             dynamic_axes={**axes, "probs": {0: "batch"}}, opset_version=OPSET, **way,
@@ -280,7 +272,7 @@ def _write_torch(path: Path, graph: Graph, example: _Example) -> None:
             'model on texts use format="onnx"'
         )
     shapes = tuple({axis: dims[name] for axis, name in axes.items()} for axes in example.runtime.axes)
-    with _quiet(), torch.no_grad(), open(path, "wb") as file:
+    with no_warnings(), torch.no_grad(), open(path, "wb") as file:
         program = torch.export.export(graph, _traced(example), dynamic_shapes={"given": shapes})
         torch.export.save(program, file, extra_files={f"{KEY}.json": json.dumps(example.about, ensure_ascii=False)})
 
@@ -338,7 +330,7 @@ def _quantized(path: Path, out: Path, trained: TrainedModel, example: _Example, 
     tools, shapes = _package("onnxruntime.quantization"), _package("onnxruntime.quantization.shape_inference")
     ready, middle = path.with_name("ready"), path.with_name("middle")
     weights = {"weight_type": tools.QuantType.QInt8, "per_channel": True, "reduce_range": True}
-    with _quiet():
+    with no_warnings():
         shapes.quant_pre_process(str(path), str(ready), skip_symbolic_shape=True)
         convolves = any(node.op_type == "Conv" for node in onnx.load(str(ready)).graph.node)
         first = str(middle if convolves else out)
@@ -350,6 +342,9 @@ def _quantized(path: Path, out: Path, trained: TrainedModel, example: _Example, 
                 first, str(out), reader, quant_format=tools.QuantFormat.QDQ,
                 activation_type=tools.QuantType.QUInt8, op_types_to_quantize=_STATIC, **weights,
             )  # fmt: skip
+    model = onnx.load(str(out))
+    shrink_weights(model)  # what is left: no product is computed in 8 bits whose weight comes first, as that of members
+    onnx.save(model, str(out))
     _write_about(out, example, open_onnx(out, example.runtime.names), WITHIN_ROUNDED)
     return out
 

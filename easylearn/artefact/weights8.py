@@ -12,7 +12,7 @@ from .pack import pack
 
 _RECURRENT = ("LSTM", "GRU", "RNN")
 # Which inputs of an operation are weights.
-_WEIGHTS = {"Conv": (1,), "ConvTranspose": (1,), "Gather": (0,), "Gemm": (1,), "MatMul": (1,)} | dict.fromkeys(
+_WEIGHTS = {"Conv": (1,), "ConvTranspose": (1,), "Gather": (0,), "Gemm": (1,), "MatMul": (0, 1)} | dict.fromkeys(
     _RECURRENT, (1, 2)
 )
 
@@ -35,7 +35,7 @@ def shrink_weights(model: Any) -> None:
         whole = torch.from_numpy(onnx.numpy_helper.to_array(weight).copy())
         if not is_large(whole):
             continue
-        values, scale = _packed(whole, node)
+        values, scale = _packed(whole, node, k)
         name = weight.name
         pieces = {f"{name}::values": values, f"{name}::scale": scale}
         model.graph.initializer.remove(weight)
@@ -48,13 +48,19 @@ def shrink_weights(model: Any) -> None:
         model.graph.node.insert(0, node)
 
 
-def _packed(weight: torch.Tensor, node: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Values of a weight, and scales to multiply them by."""
-    across = node.op_type == "MatMul" or (node.op_type == "Gemm" and not _is_transposed(node))
-    if across and weight.ndim == 2:  # outputs are columns
-        pieces = pack(weight.T, "int8")
-        return pieces["values"].T.contiguous(), pieces["scale"].view(1, -1)
-    n = 2 if node.op_type in _RECURRENT else 1  # directions and gates
+def _packed(weight: torch.Tensor, node: Any, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Values of a weight, input `k` of a node, and scales to multiply them by."""
+    across = (node.op_type == "MatMul" and k == 1) or (node.op_type == "Gemm" and not _is_transposed(node))
+    if across:  # outputs are columns
+        values, scale = _by_rows(weight.mT, weight.ndim - 1)
+        return values.mT.contiguous(), scale.mT.contiguous()
+    if node.op_type == "MatMul":  # of members: each has its own outputs
+        return _by_rows(weight, weight.ndim - 1)
+    return _by_rows(weight, 2 if node.op_type in _RECURRENT else 1)  # directions and gates
+
+
+def _by_rows(weight: torch.Tensor, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """With a scale for each place in the first `n` dimensions."""
     pieces = pack(weight.flatten(0, n - 1), "int8")
     return pieces["values"].view(weight.shape), pieces["scale"].view(*weight.shape[:n], *[1] * (weight.ndim - n))
 

@@ -420,12 +420,8 @@ def _make_room(path: Path, size: int, limit: int | None, wanted: int, anew: bool
     Where `wanted` bytes are more than the limit, they are the limit, if the disk has so much. For what somebody uses it
     gives way likewise.
     """
-    files: dict[str, list[tuple[Path, os.stat_result]]] = {}
-    for file in sorted(path.parent.iterdir(), key=lambda file: file.suffix):  # an index before its contents
-        if file.suffix in (_ITEMS, _SLOTS):
-            with suppress(OSError):
-                files.setdefault(file.name.split(".")[0], []).append((file, file.stat()))
-    taken = {name: sum(_taken(info) for _, info in of) for name, of in files.items()}
+    files = files_of(path.parent)
+    taken = {name: sum(bytes_of(info) for _, info in of) for name, of in files.items()}
     used = {name: max(info.st_mtime for _, info in of) for name, of in files.items()}
     spare = (shutil.disk_usage(path.parent).free + sum(taken.values())) // 2
     limit = min(cache_limit(DEFAULT_LIMIT), spare) if limit is None else limit
@@ -448,6 +444,16 @@ def _make_room(path: Path, size: int, limit: int | None, wanted: int, anew: bool
     return total <= (max(limit, spare) if stay else limit)
 
 
+def files_of(folder: Path) -> dict[str, list[tuple[Path, os.stat_result]]]:
+    """The files of each store in a folder, an index before its contents."""
+    files: dict[str, list[tuple[Path, os.stat_result]]] = {}
+    for file in sorted(folder.iterdir(), key=lambda file: file.suffix):
+        if file.suffix in (_ITEMS, _SLOTS):
+            with suppress(OSError):
+                files.setdefault(file.name.split(".")[0], []).append((file, file.stat()))
+    return files
+
+
 def _is_held(path: Path) -> bool:
     """Whether this process, or another one that lives, has used a store among its last ones."""
     return os.path.abspath(path) in _HELD or claims_in(path.parent).is_used(use_of(path.name))
@@ -463,7 +469,7 @@ def _tell_of(path: Path, limit: int) -> None:
         )
 
 
-def _taken(info: os.stat_result) -> int:
+def bytes_of(info: os.stat_result) -> int:
     """Bytes that a file takes on the disk, holes left out where the system says so."""
     return int(getattr(info, "st_blocks", 0)) * 512 or info.st_size
 

@@ -19,6 +19,7 @@ from ..files import StrPath
 from ..intervals import Interval
 from ..metrics import Metric
 from ..task import Predictions, Task
+from ..task.gathered import by_pieces
 from .certainty import interval, matched, metric_of, targets_of
 from .cross_fit import Crossed, export_members
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 How = Literal["mean", "rank", "greedy", "stack"]
 ROUNDS = 50  # of the greedy choice
 QUANTILES = 1001  # by which ranks are told
+AT_ONCE = 2**22  # numbers of all members that weights are chosen by together
 
 Weights = npt.NDArray[np.float64]
 
@@ -137,26 +139,20 @@ def blend(members: Sequence[Crossed], how: How = "mean", metric: Metric | None =
     ranks = tuple(_quantiles(one.oof.probs) for one in given) if how == "rank" else ()
     if ranks and task.predicts_numbers:
         raise ArgumentError('how="rank" keeps the order alone, and these are numbers in their own units: take "mean"')
-    stacked = torch.stack([one.oof.probs.double() for one in given])
+    said = [one.oof.probs for one in given]  # which may be mapped: no two of them come into memory as a whole
     tests = [one.test for one in given if one.test is not None]
-    if how == "rank":
-        stacked = torch.stack([ranked(p, r) for p, r in zip(stacked, ranks, strict=True)])
 
     def choose(rows: Tensor) -> Weights:
         if how == "greedy":
-            return _greedy(stacked[:, rows], targets[rows], chosen)
+            return _greedy(said, targets, chosen, rows)
         if how == "stack":
-            return _least_squares(stacked[:, rows], targets[rows], task)
+            return _least_squares(said, targets, task, rows)
         return np.full(len(given), 1 / len(given))
 
-    probs = _outer(first, stacked, choose) if how in ("greedy", "stack") else stacked.mean(0)
     weights = choose(torch.arange(len(targets)))
-    oof = _predictions(first.oof, normalised(probs, task) if ranks else probs)
-    test = None
-    if len(tests) == len(given):
-        each = [ranked(one.probs.double(), r) for one, r in zip(tests, ranks, strict=True)] if ranks else None
-        mixed = _mixed(torch.stack(each or [one.probs.double() for one in tests]), weights)
-        test = _predictions(tests[0], normalised(mixed, task) if ranks else mixed)
+    own = _outer(first, len(given), choose) if how in ("greedy", "stack") else None
+    oof = _mixed([one.oof for one in given], weights if own is None else own, ranks)
+    test = _mixed(tests, weights, ranks) if len(tests) == len(given) else None
     return Blend(given, how, tuple(weights.tolist()), oof, test, chosen, ranks)
 
 
@@ -190,61 +186,69 @@ def _checked(members: Sequence[Crossed]) -> tuple[Crossed, ...]:
     return tuple(made)
 
 
-def _outer(first: Crossed, stacked: Tensor, choose: Any) -> Tensor:
-    """Each fold blended by weights that were chosen on others; in time on those before it."""
-    plan, n = first.plan, stacked.shape[1]
-    total, count = torch.zeros(stacked.shape[1:], dtype=torch.float64), torch.zeros(n, dtype=torch.float64)
+def _outer(first: Crossed, members: int, choose: Any) -> Weights:
+    """Weights for each item, (n, members), which were chosen on other folds; in time on those before its own."""
+    plan, n = first.plan, len(first.oof)
+    total, count = np.zeros((n, members)), np.zeros((n, 1))
     before = torch.zeros(n, dtype=torch.bool)
     for _, valid in plan:
         at = torch.from_numpy(np.searchsorted(plan.held_out, valid))
         rest = before.clone() if plan.times is not None else torch.ones(n, dtype=torch.bool)
         rest[at], before[at] = False, True
-        equal = np.full(len(stacked), 1 / len(stacked))
-        weights = choose(rest.nonzero().flatten()) if rest.any() else equal
-        total[at] += _mixed(stacked[:, at], weights)
-        count[at] += 1
-    return total / count.reshape(-1, *[1] * (total.ndim - 1))
+        total[at.numpy()] += choose(rest.nonzero().flatten()) if rest.any() else np.full(members, 1 / members)
+        count[at.numpy()] += 1
+    weights: Weights = total / count
+    return weights
 
 
-def _mixed(stacked: Tensor, weights: Weights) -> Tensor:
-    mixed: Tensor = torch.tensordot(torch.from_numpy(weights), stacked, 1)
-    return mixed
+def _mixed(each: Sequence[Predictions], weights: Weights, ranks: Sequence[Tensor]) -> Predictions:
+    """The mean of what several say, or of their ranks, by weights (members,) or of each item, (n, members)."""
+    like, n = each[0], len(each[0])
+    of = torch.from_numpy(np.broadcast_to(weights, (n, len(each))).copy())
+
+    def mix(share: Tensor, *parts: Tensor) -> Tensor:
+        total = torch.zeros(parts[0].shape, dtype=torch.float64)
+        for m, part in enumerate(parts):
+            one = ranked(part.double(), ranks[m]) if ranks else part.double()
+            total += share[:, m].reshape(-1, *[1] * (one.ndim - 1)) * one
+        return (normalised(total, like.task) if ranks else total).to(like.probs.dtype)
+
+    probs = by_pieces(mix, of, *(one.probs for one in each), n_bytes=8 * like.probs.numel())
+    return Predictions.of(like.task, probs, like.ids, like.targets, places=like.places)
 
 
-def _predictions(like: Predictions, probs: Tensor) -> Predictions:
-    return Predictions.of(like.task, probs.to(like.probs.dtype), like.ids, like.targets, places=like.places)
-
-
-def _greedy(stacked: Tensor, targets: Tensor, metric: Metric) -> Weights:
-    """How often each member is taken, where one after the other is added that makes the mean best."""
-    sign = 1 if metric.higher_is_better else -1
-    taken, total = np.zeros(len(stacked)), torch.zeros_like(stacked[0])
+def _greedy(said: Sequence[Tensor], targets: Tensor, metric: Metric, rows: Tensor) -> Weights:
+    """How often each member is taken, where one after the other is added that makes the mean of some rows best."""
+    sign, targets = 1 if metric.higher_is_better else -1, targets[rows]
+    taken, total = np.zeros(len(said)), torch.zeros(len(rows), *said[0].shape[1:], dtype=torch.float64)
     best, found = -np.inf, taken
     for round_ in range(1, ROUNDS + 1):
-        scores = [sign * metric((total + one) / round_, targets) for one in stacked]
+        scores = [sign * metric((total + one[rows].double()) / round_, targets) for one in said]
         at = int(np.nanargmax(np.nan_to_num(scores, nan=-np.inf)))
-        total = total + stacked[at]
+        total += said[at][rows].double()
         taken[at] += 1
         if scores[at] > best + 1e-12:
             best, found = scores[at], taken / taken.sum()
     return found
 
 
-def _least_squares(stacked: Tensor, targets: Tensor, task: Task) -> Weights:
-    """Weights of at least 0 that add up to 1, with the smallest squared error."""
+def _least_squares(said: Sequence[Tensor], targets: Tensor, task: Task, rows: Tensor) -> Weights:
+    """Weights of at least 0 that add up to 1, with the smallest squared error of some rows."""
     from scipy.optimize import nnls
 
-    wanted = (targets if task.predicts_numbers else task.soft_target(targets)).double().reshape(len(targets), -1)
-    scale = float(wanted.square().mean().sqrt()) or 1.0
-    table = torch.cat([stacked.reshape(len(stacked), -1), wanted.reshape(1, -1)]).T / scale
-    small: Weights = np.linalg.qr(table.numpy(), mode="r")  # type: ignore[assignment]  # the same squares in a few rows
+    small: Weights = np.zeros((0, len(said) + 1))  # the same squares in a few rows
+    for some in torch.split(rows, max(1, AT_ONCE // (len(said) * max(1, said[0][0].numel())))):
+        wanted = targets[some] if task.predicts_numbers else task.soft_target(targets[some])
+        table = torch.stack([*(one[some].double().flatten() for one in said), wanted.double().flatten()], 1)
+        small = np.linalg.qr(np.concatenate([small, table.numpy()]), mode="r")  # type: ignore[assignment]
+    small = small / ((np.square(small[:, -1]).sum() / (len(rows) * said[0][0].numel())) ** 0.5 or 1.0)
     heavy = 1e3 * float(np.abs(small).max())
-    rows = np.concatenate([small[:, :-1], np.full((1, len(stacked)), heavy)])
-    weights, _ = nnls(rows, np.append(small[:, -1], heavy))
+    table_of_all = np.concatenate([small[:, :-1], np.full((1, len(said)), heavy)])
+    weights, _ = nnls(table_of_all, np.append(small[:, -1], heavy))
     return np.asarray(weights / weights.sum(), np.float64)
 
 
 def _quantiles(probs: Tensor) -> Tensor:
     """Quantiles of each column, numbers that it holds, shape (QUANTILES at most, columns): of few items all of them."""
     at = torch.linspace(0, len(probs) - 1, min(len(probs), QUANTILES), dtype=torch.float64).round().long()
-    return probs.double().reshape(len(probs), -1).sort(0).values[at]
+    return torch.stack([column.sort().values[at].double() for column in probs.reshape(len(probs), -1).unbind(1)], 1)

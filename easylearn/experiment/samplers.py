@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 
 from .. import keyed
 from ..errors import ArgumentError
+from ..quiet import no_warnings
 from .gp import propose
 from .space import Listed, Space
 
@@ -195,8 +195,7 @@ def _optuna(space: Space, seed: int, number: int, known: Known, make: Callable[[
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        with warnings.catch_warnings(), keyed.scoped_rng(seed, "optuna", number):
-            warnings.simplefilter("ignore")
+        with no_warnings(), keyed.scoped_rng(seed, "optuna", number):
             sampler = make(keyed.key(seed, "optuna", number) % 2**32, optuna.samplers)
             study = optuna.create_study(sampler=sampler, study_name="search")
             for i, tried in enumerate(sorted(known, key=lambda t: t.number)):

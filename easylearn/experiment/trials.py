@@ -6,7 +6,6 @@ import inspect
 import json
 import math
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from ..files import StrPath, read_tensors, write_tensors
 from ..learning import Learner
 from ..nn.body_head import BodyHead
 from ..placement import Placement
+from ..quiet import Quiet
 from ..task import Predictions, Task
 from ..train.callback import Callback
 from ..train.callbacks.save import KeepBest
@@ -40,6 +40,7 @@ from .origin import warn_user
 from .store import Job
 
 SCHEMA = 1
+_no_nan = Quiet("the (loss|weights) became", EasyLearnWarning)  # the trial's row says it
 HOPELESS = "it cannot come to"
 _HEADER = "easylearn-predictions"
 _PASS_ON = (
@@ -274,8 +275,7 @@ def train(recipe: Recipe, job: Job, point: Any, folder: Path, watch: Any) -> Lea
     own = folder / (f"rung_{job.rung}" if recipe.anew else "checkpoints")
     known = sorted(point._given, key="seed".__eq__)
     how = {"checkpoint": Continued(own), "every": recipe.every, "keep": 1}
-    with keyed.scoped_rng(job.seed, "trial"), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "the (loss|weights) became", EasyLearnWarning)  # the trial's row says it
+    with keyed.scoped_rng(job.seed, "trial"), _no_nan():
         try:
             learn = recipe.make(point)
             if not isinstance(learn, Learner):

@@ -124,11 +124,20 @@ class Branched(nn.Module):
         return (parts.sigmoid() * share).sum(1).logit(1e-7) if self.average == "sigmoid" else (parts * share).sum(1)
 
     def leave_out(self, names: Collection[str]) -> None:
-        """Give some branches no share, with a warning that says so; see `shares`."""
+        """Give some branches no share, with a warning that says so; see `shares`. Where none would have any, all do."""
         for i, name in enumerate(self.branches):
             if name in names:
                 self.shares[i] = 0
-        if names:
+        if names and not self.shares.any():
+            self.shares.fill_(1)
+            warnings.warn(
+                f"none of the inputs ({', '.join(map(repr, self.branches))}) says anything of what is predicted, by "
+                "linear models and items held back from them, so predictions begin near the base rates, or the mean: "
+                "see whether inputs and targets are of the same items",
+                EasyLearnWarning,
+                stacklevel=5,
+            )
+        elif names:
             warnings.warn(
                 f"the inputs of {', '.join(map(repr, names))} say nothing of what is predicted, by a linear model and "
                 "items held back from it: where an item has another input, they are left out. If a branch learns more "

@@ -15,6 +15,7 @@ from ..artefact.predictor import Predictor
 from ..data.bunch import SplitName
 from ..errors import ArgumentError, check_whole, did_you_mean
 from ..learning import Learner
+from ..nn.branched import Branched
 from ..nn.history import HistoryEncoder
 from ..task import Prediction, Predictions
 from .data import InteractionData
@@ -92,7 +93,20 @@ def similar(learn: Recommender, item: Any, k: int = 10) -> pd.DataFrame:
 
 
 def item_vectors(learn: Recommender) -> pd.DataFrame:
-    """The vectors of all items, a row for each; `learn` is made by `recommender`, or what `load_predictor` gave."""
+    """The vectors of all items, a row for each.
+
+    Items that nobody took have none. A learner of what describes items, such as `multi_learner`, whose targets are
+    these columns predicts theirs.
+
+    Args:
+        learn: made by `recommender`, or what `load_predictor` gave.
+
+    Returns:
+        A row for each item, a column for each factor.
+
+    Raises:
+        ArgumentError: it is no recommender.
+    """
     import pandas as pd
 
     preprocessor, model = _parts(learn)
@@ -141,6 +155,11 @@ def _parts(learn: Any) -> tuple[HistoryPreprocessor, HistoryEncoder]:
     if not isinstance(learn, Learner | Predictor):
         raise ArgumentError(f"this is for a recommender or a predictor, got {type(learn).__name__}")
     preprocessor = learn.data.preprocessor if isinstance(learn, Learner) else learn.preprocessor
+    if isinstance(learn.model, Branched):
+        raise ArgumentError(
+            "a model of several inputs has no vectors of items, nor lists of them. Train one whose targets are the "
+            "columns of item_vectors(recommender): what it predicts are vectors of items that nobody took yet"
+        )
     if not isinstance(preprocessor, HistoryPreprocessor) or not isinstance(learn.model, HistoryEncoder):
         raise ArgumentError(f"this is for recommenders, and this is {learn!r}; make one with recommender(data)")
     return preprocessor, learn.model
@@ -150,6 +169,7 @@ def _number(preprocessor: HistoryPreprocessor, item: Any) -> int:
     (code,) = preprocessor.reader.codes([item])
     if code < 0:
         raise ArgumentError(
-            f"there is no item {item!r} that can be recommended. {did_you_mean(str(item), preprocessor.items)}"
+            f"there is no item {item!r} that can be recommended. What nobody took in training has no vector, but "
+            f"what describes items can predict one: see item_vectors. {did_you_mean(str(item), preprocessor.items)}"
         )
     return code

@@ -13,7 +13,7 @@ from setuptools.command.build_py import build_py
 PACKAGE = "easylearn_runtime"
 HOUSE = Path(__file__).resolve().parent.parent
 MODULES = {
-    "": ["errors", "files", "lab", "placement"],
+    "": ["errors", "files", "lab", "placement", "quiet"],
     "analysis": ["page"],
     "artefact": ["check_items"],
     "data": ["claims", "levels", "values"],

@@ -95,7 +95,7 @@ class Models:
         return [name for name in self.files if _stamp(self.files[name]) != self._stamps[name]]
 
     def reload(self, counters: Counters, changed: bool = False) -> None:
-        """Read all files again or those that changed, check them, put them in place; of a damaged one the model stays."""
+        """Read all files again or those that changed, check and put in place; of a damaged one the model stays."""
         with self._reading:  # a signal and a look at the files may come together: the second finds nothing changed
             for name in self.changed() if changed else self.names:
                 self._read_again(name, counters)

@@ -27,6 +27,8 @@ _BURST = 0.4  # of max_wait, that a turn of the loop serves
 # The same, after a turn that refused: where more comes than can be served, a longer queue serves no more, and what is
 # refused costs less where fewer connections wait. Shorter still, pauses of a busy machine would refuse much.
 _STEADY = 0.015
+_LEAST = 0.004  # the same, in the end where turn after turn refuses, which no pause brings about
+_LESS, _MORE = 0.9, 1.5  # of the turn before, where it refused and where it did not
 
 
 class Turns:
@@ -41,14 +43,15 @@ class Turns:
     """
 
     def __init__(self, max_wait: float) -> None:
-        self._long, self._short = _BURST * max_wait, _STEADY * max_wait
+        self._long, self._short, self._least = (part * max_wait for part in (_BURST, _STEADY, _LEAST))
+        self._length = self._long
         self._loop: asyncio.AbstractEventLoop | None = None
         self._until = math.inf
         self._is_on = self._has_refused = False
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
         """Count the turns of a loop; before it, none is over."""
-        self._loop, self._is_on, self._has_refused = loop, False, False
+        self._loop, self._length, self._is_on, self._has_refused = loop, self._long, False, False
 
     def is_over(self) -> bool:
         """Whether this turn has served for long enough; to be asked when a request begins."""
@@ -56,8 +59,11 @@ class Turns:
             self._has_refused = late = time.monotonic() > self._until
             return late
         if self._loop is not None and self._loop.is_running():
-            self._is_on, self._until = True, time.monotonic() + (self._short if self._has_refused else self._long)
-            self._has_refused = False
+            if self._has_refused:
+                self._length = max(self._least, min(self._short, _LESS * self._length))
+            else:
+                self._length = min(self._long, _MORE * self._length)
+            self._is_on, self._until, self._has_refused = True, time.monotonic() + self._length, False
             self._loop.call_soon(self._end)  # called when all that this turn read was handled
         return False
 

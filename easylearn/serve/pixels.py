@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import math
-import warnings
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from ..errors import WeightsError
 from ..placement import Placement
+from ..quiet import no_warnings
 from .refusals import RefusedError
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ _WITH_ALPHA = ("RGBA", "LA", "PA", "La", "RGBa")
 _LUMINANCE = np.array([19595, 38470, 7471], np.int32)  # ITU-R 601, as Pillow has it
 MAX_SIDE = 65_535  # pixels, the most of a JPEG: of a longer side the weights to resize it fill memory, 32 bytes a pixel
 _MAX_SCANS = 100  # of a JPEG of the most pixels, which is gone through once for each
+_MOST_SEGMENTS = 10_000  # that are walked through to find where an image ends; one of a camera has some dozens
+_SEGMENT = re.compile(rb"\xff[^\x00-\xbf\xd0-\xd8\xff]")  # of a JPEG: a marker that has a length, or the end, \xd9
 _TILE = (322, 323)  # tags of a TIFF: width and height of its tiles
 _BAND = 2**20  # pixels that are converted together
 
@@ -43,10 +46,8 @@ def count_pixels(data: bytes) -> int:
     from PIL import Image
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data), formats=_formats()) as image:
-                return int(image.size[0] * image.size[1])
+        with no_warnings(), Image.open(io.BytesIO(data), formats=_formats()) as image:
+            return int(image.size[0] * image.size[1])
     except Exception:  # decoders raise nearly anything; what is wrong with it is said where it is read
         return 0
 
@@ -61,11 +62,9 @@ def opened(data: bytes, max_pixels: float) -> Iterator[ImageFile.ImageFile]:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of damaged metadata
-            with Image.open(io.BytesIO(data), formats=_formats()) as image:
-                _refuse_large(image, data, max_pixels)
-                yield image
+        with no_warnings(), Image.open(io.BytesIO(data), formats=_formats()) as image:
+            _refuse_large(image, data, max_pixels)
+            yield image
     except RefusedError:
         raise
     except UnidentifiedImageError as error:
@@ -89,9 +88,21 @@ def _refuse_large(image: ImageFile.ImageFile, data: bytes, most: float) -> None:
         if tile > most:
             raise RefusedError(413, f"the tiles of the TIFF have {tile:,} pixels; at most {int(most):,} are taken")
     elif image.format in ("JPEG", "MPO"):
-        scans = data.count(b"\xff\xda")
+        scans = _scans(data)
         if scans > _MAX_SCANS and scans * n > _MAX_SCANS * most:
             raise RefusedError(413, f"the JPEG has {scans:,} scans; save it with fewer, or not progressively")
+
+
+def _scans(data: bytes) -> int:
+    """The scans of the first image of a JPEG, as libjpeg finds them: previews and films may lie beside it."""
+    n, at = 0, 2
+    for _ in range(_MOST_SEGMENTS):
+        found = _SEGMENT.search(data, at)
+        if found is None or found[0] == b"\xff\xd9":
+            return n
+        n += found[0] == b"\xff\xda"
+        at = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
+    return n + data.count(b"\xff\xda", at)
 
 
 def _in_bands(image: Image.Image, mode: str, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:

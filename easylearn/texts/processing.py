@@ -6,7 +6,6 @@ import json
 import multiprocessing
 import os
 import sys
-import warnings
 from collections import Counter as Counts
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ import numpy as np
 from ..device import usable_cores
 from ..errors import EasyLearnError, StateError
 from ..files import cache_dir, digest
+from ..quiet import fork_beside_threads
 from . import tokenize
 from .sources import Documents
 from .store import NOTE, Ids, Ints, TokenStore, TokenWriter, dtype_for
@@ -281,26 +281,24 @@ def _in_workers(
             ids[later] = here[process][ids[later] - base]
         return ids, lengths
 
-    with warnings.catch_warnings():
-        # Python 3.12 warns of any fork beside threads; these processes touch nothing but texts and arrays.
-        warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork", category=DeprecationWarning)
-        context = multiprocessing.get_context("fork")
-        pool = ProcessPoolExecutor(n, context, initializer=_begin, initargs=(counter,))
-        waiting: deque[Future[Result]] = deque()
-        try:
-            for texts in chain([first], rest):
+    context = multiprocessing.get_context("fork")
+    pool = ProcessPoolExecutor(n, context, initializer=_begin, initargs=(counter,))
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for texts in chain([first], rest):
+            with fork_beside_threads():  # these processes touch nothing but texts and arrays
                 waiting.append(pool.submit(_encode, texts))
-                if len(waiting) > _AHEAD * n:
-                    yield merged(waiting.popleft().result())
-            while waiting:
+            if len(waiting) > _AHEAD * n:
                 yield merged(waiting.popleft().result())
-        except BrokenProcessPool as error:
-            raise StateError(
-                "a process that splits text into words was ended from outside, maybe for want of memory; close other "
-                "programs and run again"
-            ) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        while waiting:
+            yield merged(waiting.popleft().result())
+    except BrokenProcessPool as error:
+        raise StateError(
+            "a process that splits text into words was ended from outside, maybe for want of memory; close other "
+            "programs and run again"
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _begin(counter: Counter) -> None:

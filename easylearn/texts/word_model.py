@@ -205,13 +205,32 @@ def _said_of_words(given: Sequence[str], said: Any, task: ExclusiveTask, train: 
         raise ArgumentError(f"said is of other classes than the data: {difference}")
     from sklearn.linear_model import LogisticRegression
 
+    if len(given) < task.n_out:
+        raise ArgumentError(f"{len(given)} texts without labels are fewer than the {task.n_out} classes; give more")
     each = max(int(NAMED * len(given) / task.n_out), 1)
-    surest = said.probs.argsort(dim=0, descending=True, stable=True)[:each]
+    surest = _surest(said.probs, each)
     counts, found = _counted(given)
     regression = LogisticRegression(C=C, max_iter=1000)
     regression.fit(found[surest.T.flatten().numpy()], np.repeat(np.arange(task.n_out), each))
     says = _WordsSay(counts, regression)
     return replace(says, spread=float(says.transform(train).std()) or 1.0)
+
+
+def _surest(probs: Tensor, each: int) -> Tensor:
+    """For each class the rows, (each, classes), that are most probably of it, none of two classes.
+
+    A row that several want is of that in which it is most probable (of equal ones the first), and the others take the
+    next: "deferred acceptance" (Gale and Shapley, 1962), which ends with what no row and class would both change.
+    """
+    wanted = probs.clone()
+    while True:
+        surest = wanted.argsort(dim=0, descending=True, stable=True)[:each]
+        takes = torch.zeros_like(probs, dtype=torch.bool).scatter_(0, surest, True)
+        of = torch.where(takes, probs, -1.0).argmax(1)
+        lost = takes.scatter(1, of[:, None], False)
+        if not lost.any():
+            return surest
+        wanted[lost] = -1.0
 
 
 def _inputs(words: Any, directions: Any, texts: Sequence[str]) -> Any:

@@ -20,6 +20,7 @@ from ..data.bunch import Data, SplitName
 from ..data.cache import ItemStore, open_store
 from ..data.claims import byte_of, claims_in
 from ..data.order import Batch, Indices, ItemLoader, Loader, Order, Shard, Subset, TensorSource
+from ..data.room import why_full
 from ..device import kept_memory
 from ..errors import DataError, EasyLearnError, EasyLearnWarning
 from ..files import cache_dir, cache_limit, digest
@@ -33,8 +34,8 @@ _PLAIN = (bool, int, float, str, tuple, type(None))  # strides, kernel sizes, ep
 FEATURE_PATIENCE = 600.0  # seconds that a process waits for another that lives, and computes a batch that both want
 
 LIMIT_BYTES = 10 * 2**30
-"""Above this, or `cache_limit`, features used longest ago are deleted; see `open_store`. Data whose features take more
-may have it."""
+"""Above this, or what the user said instead, features used longest ago are deleted; see `open_store`. Data whose
+features take more may have it, where the user said nothing."""
 
 Rows = tuple[Tensor, Indices]  # features of shape (m, ...), and for each item its row among them
 
@@ -128,9 +129,7 @@ class FeatureStore:
                 self._told = True
                 warnings.warn(
                     f"the features could not be kept in {self.folder}, so they stay in memory and are computed anew "
-                    "by the next process: it cannot be written, was deleted, or has no room (those of one data set may "
-                    "take half of what the disk has to spare). Set the environment variable EASYLEARN_CACHE to another "
-                    "folder",
+                    f"by the next process: {why_full(self.folder, cache_limit(LIMIT_BYTES))}",
                     EasyLearnWarning,
                     stacklevel=5,
                 )
@@ -194,8 +193,9 @@ class _Filling:
         return torch.from_numpy(found.copy())
 
     def _opened(self, slot_bytes: int | None) -> ItemStore | None:
-        n_items = sum(len(self.data.ids(split)) for split in self.data.splits)
-        return open_store(self.key, self.item_keys, slot_bytes, self.folder, cache_limit(LIMIT_BYTES), n_items)
+        said = cache_limit(0)  # by the user, who meant all data
+        n_items = 0 if said else sum(len(self.data.ids(split)) for split in self.data.splits)
+        return open_store(self.key, self.item_keys, slot_bytes, self.folder, said or LIMIT_BYTES, n_items)
 
     def _missing(self) -> Indices:
         there = np.zeros(len(self.item_keys), bool) if self._store is None else self._store.sound()

@@ -19,9 +19,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..device import give_back_memory, no_warnings
+from ..device import give_back_memory
 from ..errors import ArgumentError, DataError, check_whole, did_you_mean
 from ..placement import Placement
+from ..quiet import no_warnings
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -94,10 +95,9 @@ class ItemStage:
             name: how messages call it; a file is called by its path.
         """
         with no_warnings():
-            return self.read(source, name)
+            return self._load(source, name)
 
-    def read(self, source: AnyImage, name: str = "") -> Tensor:
-        """As `load`, for threads, which cannot each change what Python warns of: whoever has them does so for all."""
+    def _load(self, source: AnyImage, name: str) -> Tensor:
         if isinstance(source, str | os.PathLike):
             return self._load_file(Path(source))
         name = name or "the image"

@@ -17,7 +17,7 @@ from ..data.bunch import SplitName
 from ..data.loaders import first_outputs
 from ..data.preprocess import is_open_file
 from ..data.split import Split
-from ..device import mapping, no_warnings
+from ..device import mapping
 from ..errors import ArgumentError, DataError, check_kind
 from ..files import StrPath, digest
 from ..lab import coloured
@@ -86,8 +86,8 @@ class GivenImages:
 def read_images(stage: ItemStage, sources: Sequence[Any], names: Sequence[str]) -> Tensor:
     """Images at a stage's size, uint8 (n, 3, h, w); `names` are for messages."""
     files = all(isinstance(s, str) for s in sources)  # Pillow's own images are lazy, and two threads may meet in one
-    with no_warnings(), mapping(min(_THREADS, torch.get_num_threads()) if files else 1) as each:
-        return torch.stack(list(each(stage.read, sources, names)))
+    with mapping(min(_THREADS, torch.get_num_threads()) if files else 1) as each:
+        return torch.stack(list(each(stage.load, sources, names)))
 
 
 class Image2ImageData(PixelData):

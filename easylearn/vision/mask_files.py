@@ -16,11 +16,12 @@ from torch import Tensor
 
 from ..data.frames import read_table
 from ..data.values import is_missing
-from ..device import mapping, no_warnings
+from ..device import mapping
 from ..errors import ArgumentError, DataError, did_you_mean
 from ..files import StrPath
 from ..losses import VOID
 from ..placement import Placement
+from ..quiet import no_warnings
 from .decode import AnyImage, opened_image, orientation_of, shape_of
 
 Mask = npt.NDArray[np.uint8]
@@ -337,7 +338,7 @@ def read_masks(
     files = all(
         isinstance(s, str) for pair in pairs for s in pair
     )  # Pillow's own are lazy, and threads may meet in one
-    with no_warnings(), mapping(min(_THREADS, torch.get_num_threads()) if files else 1) as each:
+    with mapping(min(_THREADS, torch.get_num_threads()) if files else 1) as each:
         made = torch.empty(len(pairs), *places(1, 1).frame, dtype=torch.uint8)  # no second copy of them all
         for k, mask in enumerate(each(one, range(len(pairs)))):
             made[k] = torch.from_numpy(mask)

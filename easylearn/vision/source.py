@@ -8,7 +8,6 @@ import multiprocessing
 import os
 import signal
 import threading
-import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -24,8 +23,9 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from .. import keyed
 from ..data.cache import ItemStore
 from ..data.order import Indices, Source
-from ..device import at_most_threads, kept_memory, mapping, no_warnings, prepare, usable_cores
+from ..device import at_most_threads, kept_memory, mapping, prepare, usable_cores
 from ..errors import DataError, StateError
+from ..quiet import fork_beside_threads
 from .augment import BatchStage
 from .decode import AnyImage, ItemStage, window
 from .store import item_keys
@@ -90,12 +90,11 @@ class ImageDataset(Dataset["tuple[Tensor | BatchError | npt.NDArray[Any], Any]"]
         rows = list(range(n))
         size = max(1, min(GROUP, n // (2 * threads)))
         try:
-            with no_warnings():
-                for wait in (False, True):  # others may be decoding some of these: the rest comes first
-                    groups = [rows[k : k + size] for k in range(0, len(rows), size)]
-                    items = [request.index[group].tolist() for group in groups]
-                    found = chain.from_iterable(each(functools.partial(self._images, wait=wait), items))
-                    rows = [row for row, pixels in zip(rows, found, strict=True) if not _cut(out, row, pixels, request)]
+            for wait in (False, True):  # others may be decoding some of these: the rest comes first
+                groups = [rows[k : k + size] for k in range(0, len(rows), size)]
+                items = [request.index[group].tolist() for group in groups]
+                found = chain.from_iterable(each(functools.partial(self._images, wait=wait), items))
+                rows = [row for row, pixels in zip(rows, found, strict=True) if not _cut(out, row, pixels, request)]
         except DataError as error:
             return BatchError(str(error))
         return torch.from_numpy(out)
@@ -105,7 +104,7 @@ class ImageDataset(Dataset["tuple[Tensor | BatchError | npt.NDArray[Any], Any]"]
         sources, names = self.images.sources, self.images.names
 
         def decode(some: Sequence[int]) -> list[npt.NDArray[Any]]:
-            return [self.stage.read(sources[i], names[i]).numpy() for i in some]
+            return [self.stage.load(sources[i], names[i]).numpy() for i in some]
 
         if self.store is None:
             return decode(items)
@@ -175,11 +174,8 @@ def in_workers(
         multiprocessing_context=start_method,
         pin_memory=pin,
     )
-    with warnings.catch_warnings():
-        # Python 3.12 warns of any fork beside threads, and torch always has threads; DataLoader is made for it.
-        warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork", category=DeprecationWarning)
-        with _no_alarm():
-            batches = iter(loader)
+    with fork_beside_threads(), _no_alarm():  # torch always has threads; DataLoader is made for it
+        batches = iter(loader)
     try:
         yield from batches
     except RuntimeError as error:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import functools
 import os
+import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
-from ..data.cache import ItemStore, content_key, open_store
-from ..errors import DataError
-from ..files import StrPath, digest, file_keys
+from ..data.cache import DEFAULT_LIMIT, ItemStore, content_key, open_store
+from ..data.room import room_taken
+from ..errors import DataError, EasyLearnWarning
+from ..files import StrPath, cache_dir, cache_limit, digest, file_keys
 from .decode import VERSION, AnyImage, ItemStage
 
 Keys = Callable[[Sequence[StrPath]], list[str]]
@@ -71,5 +74,16 @@ def open_images(
     first = sources[0]
     if cache is False or (isinstance(first, np.ndarray) and first.shape[:2] == stage.working_size):
         return None
-    folder = None if cache is True else Path(cache)
-    return open_store(treatment(stage), image_keys(sources, ids), stage.max_bytes, folder)
+    folder = cache_dir() / "images" if cache is True else Path(cache)
+    store = open_store(treatment(stage), image_keys(sources, ids), stage.max_bytes, folder)
+    fits = len(sources) * stage.max_bytes <= cache_limit(DEFAULT_LIMIT)
+    with suppress(OSError):
+        if store is None and fits and room_taken(folder)[1]:
+            warnings.warn(
+                f"decoded images could not be kept in {folder}: stores that other running processes use fill it, and "
+                "stay. Each image is decoded in every epoch until these end; or raise EASYLEARN_CACHE_GB, or set "
+                "EASYLEARN_CACHE to another folder",
+                EasyLearnWarning,
+                stacklevel=2,
+            )
+    return store

@@ -72,7 +72,7 @@ def tasks(given: argparse.Namespace) -> Iterator[Task]:
     if given.reviews is not None:
         pool, test = read(given.reviews, 1000)
         unlabelled = pd.read_csv(given.reviews / "imdb_unsup_50k.csv.gz", nrows=given.unlabelled)
-        yield Task("reviews", pool, test, unlabelled, epochs=1, max_tokens=100)
+        yield Task("reviews", pool, test, unlabelled, epochs=1, max_tokens=given.tokens)
 
 
 def pretrained(books: Path, fraction: float, file: Path) -> SavedEncoder:
@@ -152,16 +152,25 @@ def measure(task: Task, given: argparse.Namespace, books: SavedEncoder, kept: Pa
         if w in given.ways or (w == "books" and "both" in given.ways)
     }
     target = task.test["label"].to_numpy() == sorted(set(task.test["label"]))[1]
+    said: dict[tuple[str, int, int], np.ndarray] = {}  # "both" takes what the others said
+
+    def probs_of(way: str, n: int, seed: int) -> np.ndarray:
+        if (way, n, seed) not in said:
+            train = draw(task.pool, n, seed)
+            if way in encoders:
+                probs = classify(task, encoders[way], train, seed)
+            elif way == "both":
+                probs = (probs_of("books", n, seed) + probs_of("minilm", n, seed)) / 2
+            else:
+                probs = minilm(task, train, seed) if way == "minilm" else tfidf(train, task.test)
+            said[way, n, seed] = probs
+        return said[way, n, seed]
+
     for n, seed, way in ((n, s, w) for n in given.labels for s in given.seeds for w in given.ways):
         if (task.name, way, n, seed) in done:
             continue
-        train, begun = draw(task.pool, n, seed), time.process_time()
-        if way in encoders:
-            probs = classify(task, encoders[way], train, seed)
-        elif way == "both":
-            probs = (classify(task, encoders["books"], train, seed) + minilm(task, train, seed)) / 2
-        else:
-            probs = minilm(task, train, seed) if way == "minilm" else tfidf(train, task.test)
+        begun = time.process_time()
+        probs = probs_of(way, n, seed)
         accuracy = 100 * float(((probs[:, 1] > 0.5) == target).mean())
         row = {"task": task.name, "way": way, "labels": n, "seed": seed, "accuracy": accuracy}
         line = json.dumps({**row, "seconds": round(time.process_time() - begun, 1)})
@@ -194,6 +203,7 @@ def main() -> None:
     parser.add_argument("--reviews", type=Path, help="folder of IMDB")
     parser.add_argument("--food", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--unlabelled", type=int, default=3000, help="long reviews to tune on")
+    parser.add_argument("--tokens", type=int, default=100, help="of a long review for the classifier")
     parser.add_argument(
         "--ways", nargs="+", default=["own", "books", "tfidf"], help="minilm, both (the mean of books and minilm), too"
     )

@@ -95,6 +95,8 @@ def main() -> None:
         "--precision", default="fp32", help="bf16 takes a third of the time where the processor knows it"
     )
     given = parser.parse_args()
+    if given.named and given.unlabelled is None:
+        parser.error("--named takes texts of --unlabelled: name a csv file with a column `text`")
     torch.set_num_threads(1)
     pool, test = read(given.folder, given.test)
     target = test["label"].to_numpy() == sorted(set(test["label"]))[1]

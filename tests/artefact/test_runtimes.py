@@ -26,6 +26,7 @@ from easylearn.nn.as_graph import as_graph
 from easylearn.nn.awd_lstm import AWDLSTM
 from easylearn.nn.embeddings import NumberEmbeddings
 from easylearn.nn.text_models import TextClassifier, classifier_head
+from easylearn.quiet import no_warnings
 from easylearn.tabular.collab import CollabData, collab_learner
 from easylearn.tabular.data import TabularData
 from easylearn.tabular.learner import tabular_learner
@@ -262,7 +263,7 @@ class TestTorch:
     def test_what_it_says_of_itself(self, tmp_path: Path) -> None:
         report = tensors("log").export(tmp_path / "model.pt2", format="torch")
         extra = {"easylearn.json": ""}
-        with open(report.path, "rb") as file, runtimes._quiet():
+        with open(report.path, "rb") as file, no_warnings():
             torch.export.load(file, extra_files=extra)
         about = json.loads(extra["easylearn.json"])
         assert about["task"]["scale"] == "log" and [i["name"] for i in about["inputs"]] == ["x0"]

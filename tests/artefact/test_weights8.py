@@ -35,6 +35,8 @@ def rounded(model: Any) -> dict[str, Any]:
                 continue  # its biases
             is_row = any(a.name == "transB" and a.i for a in node.attribute)
             axes = ((1,) if is_row else (0,)) if node.op_type == "Gemm" else AXES[node.op_type]
+            if node.op_type == "MatMul" and whole.ndim == 3:  # of members, (members, outputs, inputs)
+                axes = (2,)
             scale = np.abs(whole).max(axes, keepdims=True) / np.float32(127)
             found[weight.name] = np.rint(whole / np.where(scale > 0, scale, 1)).clip(-127, 127) * scale
     return found
@@ -47,17 +49,19 @@ def large(name: str) -> el.Learner:
         x = np.random.default_rng(0).integers(0, 256, (24, 16, 16, 3), dtype=np.uint8)
         data = el.ImageData.from_arrays((x[:16], ["a", "b"] * 8), (x[16:], ["a", "b"] * 4), size=16, workers=0)
         return settled(el.Learner(data, nn.Sequential(body, head), **QUIET))
+    if name == "members":
+        return trained_table(40, 30, members=3)
     return trained_table(40, 30) if name == "table" else LEARNERS["text single_label"]()
 
 
-def trained_table(*layers: int) -> el.Learner:
+def trained_table(*layers: int, **options: Any) -> el.Learner:
     """Its last layer begins at zero, where no other weight matters."""
-    learn = settled(table("single_label", layers=layers))
+    learn = settled(table("single_label", layers=layers, **options))
     learn.fit(1e-2, 1)
     return learn
 
 
-@pytest.mark.parametrize("name", ["images", "table", "text"])
+@pytest.mark.parametrize("name", ["images", "table", "members", "text"])
 def test_a_graph_computes_with_the_rounded_weights(name: str, tmp_path: Path) -> None:
     learn = large(name)
     learn.export(tmp_path / "whole.onnx", format="onnx")
@@ -80,9 +84,13 @@ def test_a_graph_computes_with_the_rounded_weights(name: str, tmp_path: Path) ->
     assert small.metadata_props[0].key == "easylearn"
 
 
-def test_it_is_a_quarter_of_the_size_and_measured_on_validation(tmp_path: Path) -> None:
-    learn = trained_table(300, 300)
-    report = learn.export(tmp_path / "m.onnx", format="onnx", quantize="weights")
+@pytest.mark.parametrize(("layers", "options"), [((300, 300), {}), ((200, 200), {"members": 4})])
+@pytest.mark.parametrize("quantize", ["weights", "int8"])
+def test_it_is_a_quarter_of_the_size_and_measured_on_validation(
+    layers: tuple[int, ...], options: dict[str, Any], quantize: Any, tmp_path: Path
+) -> None:
+    learn = trained_table(*layers, **options)
+    report = learn.export(tmp_path / "m.onnx", format="onnx", quantize=quantize)
     before, after = report.rows["before"], report.rows["after"]
     assert after["bytes"] < before["bytes"] / 3
     assert set(after) == {"bytes", "ms", *learn.validate()}

@@ -70,6 +70,16 @@ def suite(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
     return lambda name: importlib.import_module(f"suite_tasks.{name}")
 
 
+def test_few_labels_wants_the_texts_that_are_to_be_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    monkeypatch.setattr(sys, "argv", ["few_labels.py", "reviews", "--named", "3000"])
+    with pytest.raises(SystemExit, match="2"):
+        importlib.import_module("few_labels").main()
+    assert "--named takes texts of --unlabelled" in capsys.readouterr().err
+
+
 def test_suite_tasks_have_the_functions_that_the_rows_name(suite: Callable[[str], Any]) -> None:
     """Read, not imported: peers need not be there."""
     rows = suite("rows")

@@ -592,7 +592,7 @@ def test_the_stores_used_longest_ago_make_room(tmp_path: Path, monkeypatch: pyte
         for file in tmp_path.iterdir():
             if file.stat().st_mtime > 10_000:
                 os.utime(file, (1000 + age, 1000 + age))
-    size = sum(cache._taken(file.stat()) for file in tmp_path.iterdir()) // 3
+    size = sum(cache.bytes_of(file.stat()) for file in tmp_path.iterdir()) // 3
     assert opened(tmp_path, range(20), "old").filled.all()  # used now
     monkeypatch.setattr(cache, "MOST_HELD", 1)
     assert opened(tmp_path, range(20), "old").filled.all()  # the last one is held now
@@ -674,7 +674,7 @@ def test_a_store_full_of_what_nobody_wants_any_more_begins_anew(tmp_path: Path) 
         store = opened(tmp_path, items, limit_bytes=limit)
         fill(store, items)
         assert all(holds(store, i, k) for i, k in enumerate(items))
-        assert sum(cache._taken(file.stat()) for file in tmp_path.iterdir()) < 1.5 * limit
+        assert sum(cache.bytes_of(file.stat()) for file in tmp_path.iterdir()) < 1.5 * limit
 
 
 def test_contents_without_an_index_are_removed_after_a_day(tmp_path: Path) -> None:
@@ -697,7 +697,7 @@ def test_the_usual_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_unused_room_takes_no_disk(tmp_path: Path) -> None:
     store = opened(tmp_path, range(50), slot_bytes=10**6)
     fill(store, range(50))
-    assert cache._taken(contents(tmp_path).stat()) < 50 * 30_000
+    assert cache.bytes_of(contents(tmp_path).stat()) < 50 * 30_000
 
 
 def test_wrong_arguments(tmp_path: Path) -> None:

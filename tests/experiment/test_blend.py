@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import optimize, stats
+from torch.overrides import TorchFunctionMode
 
 import easylearn as el
 from easylearn.artefact.archive import Archive, write_archive
@@ -227,3 +228,31 @@ def test_a_damaged_file_is_refused(trained: list[Crossed], tmp_path: Path) -> No
         with pytest.raises(WeightsError, match="damaged quantiles"):
             el.load_predictor(tmp_path / "bad.easylearn")
     assert isinstance(blend(trained), Blend)
+
+
+class Largest(TorchFunctionMode):
+    """Notes how many numbers the largest tensor has that a function of torch gave."""
+
+    numbers = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor):
+            self.numbers = max(self.numbers, out.untyped_storage().nbytes() // 8)
+        return out
+
+
+@pytest.mark.parametrize("how", ["mean", "rank", "greedy", "stack"])
+def test_members_are_never_in_memory_side_by_side(how: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = members(*np.linspace(0.1, 1.5, 16).tolist())
+    whole = blend(given, how, metric=log_loss)
+    monkeypatch.setattr("easylearn.task.gathered.MOST", 200)
+    monkeypatch.setattr("easylearn.task.gathered._PIECE", 100)
+    monkeypatch.setattr("easylearn.experiment.blend.AT_ONCE", 100)
+    with Largest() as seen:
+        pieces = blend(given, how, metric=log_loss)
+    assert seen.numbers <= 40 * 16, "as many as there are items and members; all that they say is twice that"
+    assert pieces.weights == pytest.approx(whole.weights, abs=1e-9)
+    for one, other in ((pieces.oof, whole.oof), (pieces.test, whole.test)):
+        assert one is not None and other is not None and one.ids == other.ids
+        torch.testing.assert_close(one.probs, other.probs)

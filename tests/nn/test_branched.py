@@ -86,6 +86,22 @@ class TestForward:
         net.shares.fill_(1)
         assert not torch.allclose(net(x, y, here)[0], own[0], atol=1e-3)
 
+    @pytest.mark.parametrize("at_once", [True, False])
+    @pytest.mark.parametrize("average", [*TASKS, "evidence"])
+    def test_where_no_branch_says_anything_one_sentence_says_it_and_all_keep_their_shares(
+        self, average: str, at_once: bool
+    ) -> None:
+        net, (x, y, here) = model(average).eval(), inputs([1, 1], [1, 0], [0, 1])
+        before = net(x, y, here)
+        if not at_once:
+            with pytest.warns(EasyLearnWarning, match="'a' say nothing"):
+                net.leave_out(["a"])
+        with pytest.warns(EasyLearnWarning) as told:
+            net.leave_out(["a", "b"] if at_once else ["b"])
+        (message,) = (str(w.message) for w in told)
+        assert message.startswith("none of the inputs ('a', 'b') says anything") and "left out" not in message
+        assert (net.shares == 1).all() and torch.equal(net(x, y, here), before)
+
     @pytest.mark.parametrize("average", ["sigmoid", "outputs", "evidence"])
     def test_a_branch_may_have_a_share_in_some_outputs(self, average: str) -> None:
         net, (x, y, here) = model(average).eval(), inputs([1, 1], [1, 0], [0, 1])

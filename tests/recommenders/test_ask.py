@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -112,6 +113,25 @@ def test_of_training_persons_they_know_what_the_recommender_knows(trained: Learn
     assert found["ndcg_10"] == pytest.approx(total.result()["ndcg_10"])
 
 
+def branched() -> Learner:
+    frame = pd.DataFrame({"about": ["rock music", "calm music"] * 8, "size": range(16), "v0": np.arange(16) / 16})
+    made = el.MultiData.from_df(frame, "v0", text="about", cont_names=["size"], task="regression", batch_size=4)
+    return el.multi_learner(made, progress=False, device="cpu")
+
+
+def test_vectors_of_items_that_nobody_took_are_learnt_from_what_describes_them(trained: Learner) -> None:
+    vectors = el.item_vectors(trained).add_prefix("v")
+    known = vectors.assign(about=[f"{'rock' if i[0] == 'a' else 'calm'} music" for i in vectors.index], size=0.0)
+    names = [*vectors.columns]
+    made = el.MultiData.from_df(known, names, text="about", task="regression", batch_size=8, valid=None)
+    learn = el.multi_learner(made, progress=False, device="cpu")
+    learn.fit_one_cycle(1e-2, 8)
+    found = learn.predict(pd.DataFrame({"about": ["calm music", "rock music"]})).probs.numpy()
+    means = np.stack([vectors[vectors.index.str[0] == kind].mean() for kind in "ba"])
+    near = found @ means.T
+    assert near[0, 0] > near[0, 1] and near[1, 1] > near[1, 0]
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -119,7 +139,9 @@ def test_of_training_persons_they_know_what_the_recommender_knows(trained: Learn
         (lambda learn: el.recommend(learn, "p1", history=["a0"]), "history="),
         (lambda learn: el.recommend(learn, "p1", k=0), "k must be"),
         (lambda learn: el.recommend(learn, "q1"), "no person 'q1'"),
-        (lambda learn: el.similar(learn, "a1"), "no item 'a1'.*mean"),
+        (lambda learn: el.similar(learn, "a1"), "no item 'a1'.*has no vector.*mean"),
+        (lambda learn: el.item_vectors(branched()), "several inputs.*columns of item_vectors"),
+        (lambda learn: el.recommend(branched(), history=["a"]), "several inputs has no vectors of items, nor lists"),
         (lambda learn: el.similar(3, "a1"), "got int"),
         (lambda learn: el.against(tables(progress=False, device="cpu")), "recommender"),
     ],

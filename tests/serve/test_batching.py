@@ -13,7 +13,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from easylearn.serve.batching import _BURST, _STEADY, Batcher, Turns
+from easylearn.serve.batching import _BURST, _LEAST, _STEADY, Batcher, Turns
 from easylearn.serve.engine import Engine, Whole
 from easylearn.serve.refusals import Limits, RefusedError
 from tests.serve.asking import photo
@@ -314,15 +314,30 @@ def test_a_turn_serves_for_a_time_and_the_next_one_anew(monkeypatch: pytest.Monk
     async def run() -> list[int]:
         turns.begin(asyncio.get_running_loop())
         found = []
-        for n, each in ((3, 1.0), (50, 0.1), (50, 0.1), (9, 0.1), (3, 0.05), (50, 0.1), (2, 99.0)):
+        for n, each in (
+            (3, 1.0),
+            (50, 0.1),
+            (50, 0.1),
+            (9, 0.1),
+            *[(500, 0.001)] * 30,
+            *[(3, 0.001)] * 20,
+            (50, 0.1),
+            (2, 99.0),
+        ):
             found.append(served(n, each))
             await asyncio.sleep(0)
         return found
 
-    long, short = _BURST * 10, _STEADY * 10
+    long, short, least = _BURST * 10, _STEADY * 10, _LEAST * 10
     at_once, lasting = int(long / 0.1) + 1, int(short / 0.1) + 1
-    # A burst has its time; where too much comes again and again, turns are short; the first of a turn is served always.
-    assert asyncio.run(run()) == [3, at_once, lasting, lasting, 3, at_once, 1]
+    found = asyncio.run(run())
+    # A burst has its time; where too much comes again and again, turns are short, and ever shorter down to a limit.
+    assert found[:4] == [3, at_once, lasting, lasting]
+    often = found[4:34]
+    assert often == sorted(often, reverse=True)
+    assert often[-1] in (int(least / 0.001), int(least / 0.001) + 1) and often[-1] < often[0]
+    assert found[34:54] == [3] * 20  # what is calm for some turns may have a burst again
+    assert found[54:] == [at_once, 1]  # the first of a turn is served always
     assert asyncio.run(run())[0] == 3  # in another loop, where the last turn of the first did not end
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import struct
 import tracemalloc
+import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +82,36 @@ def test_what_is_usual_is_not_refused(files: Path) -> None:
         assert engine.prepare(data).pixels.shape == (1, 3, 16, 16)
 
 
+@pytest.mark.parametrize("suffix", ["onnx", "easylearn"])
+def test_scans_of_what_lies_beside_the_image_are_not_counted(suffix: str, files: Path) -> None:
+    """Phones put a film or a second image behind a photo, and a preview before it."""
+    engine, other = open_engine(files / f"images.{suffix}", Limits(max_pixels=30e4)), many_scans(14_000)
+
+    def probs(data: bytes) -> list[float]:
+        return np.asarray(engine.run([engine.prepare(data)])[0]).tolist()
+
+    preview = b"\xff\xe1" + struct.pack(">H", 60_000) + (b"\xff\xda" * 30_000)[:-2]
+    for data in (photo(1) + other, photo(1) + b"\0\0\0\x18ftypmp42" + b"\xff\xda" * 9_000,
+                 photo(1)[:2] + preview + photo(1)[2:]):  # fmt: skip
+        assert probs(data) == probs(photo(1))
+    images = [Image.open(io.BytesIO(photo(k))) for k in (1, 2)]
+    probs(saved(images[0], "MPO", save_all=True, append_images=images[1:]))
+
+
+def test_scans_are_counted_as_they_are_decoded() -> None:
+    film = b"\xff\xda\0\2" * 200
+    assert pixels._scans(photo(1)) == 1 and pixels._scans(many_scans(5) + film) == pixels._scans(many_scans(5))
+    assert pixels._scans(many_scans(7)) - pixels._scans(many_scans(5)) == 2
+    file = photo(1)
+    begin = file.index(b"\xff\xda")
+    without_length = (b"\xff\x00", b"\xff\xff\xff", b"\xff\x02\xff\xff", b"\xff\xd3", b"\xff\xd8")
+    for odd in without_length:
+        assert pixels._scans(file[:begin] + odd + film) == 200, odd
+    for cut in range(begin, len(file), 97):
+        assert pixels._scans(file[:cut]) <= 1
+    assert pixels._scans(file[:2] + b"\xff\xfe\0\2" * 20_000 + file[2:]) == 1  # more segments than are walked through
+
+
 def reader(channels: int, size: tuple[int, int]) -> PixelReader:
     about = {"size": size, "channels": channels, "method": "squash", "long_side": 1.5, "crop_pct": 1.0}
     return PixelReader(about, 1e9)
@@ -146,3 +178,13 @@ def test_what_goes_wrong_while_an_image_is_open_is_told_as_damage() -> None:
     with pytest.raises(RefusedError) as caught, opened(photo(0), 1e6):
         raise RefusedError(400, "another")
     assert caught.value.status == 400
+
+
+def test_other_threads_are_warned_while_an_image_is_open() -> None:
+    def warn() -> None:
+        warnings.warn("of something else", UserWarning, stacklevel=1)
+
+    with opened(photo(0), 1e6), ThreadPoolExecutor(1) as pool:
+        warn()
+        with pytest.raises(UserWarning, match="something else"):
+            pool.submit(warn).result(60)

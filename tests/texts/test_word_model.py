@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -17,7 +19,7 @@ from easylearn.errors import ArgumentError, DataError
 from easylearn.task import Predictions, average_predictions
 from easylearn.texts.data import TextData
 from easylearn.texts.learner import text_classifier_learner
-from easylearn.texts.word_model import word_model
+from easylearn.texts.word_model import _surest, word_model
 
 GOOD, BAD = ("good", "great", "fine", "lovely", "superb"), ("bad", "dull", "poor", "awful", "boring")
 RNG = np.random.default_rng(0)
@@ -67,6 +69,25 @@ class TestPredictions:
         words = word_model(data, more, said=Predictions.of(data.task, probs, tuple(map(str, range(30)))))
         assert words.directions.transform(["red wine", "blue sea", "green tea"]).argmax(1).tolist() == [0, 1, 2]
         assert words.predict(["wine, red wine", "sea", "tea"]).labels == ("a", "b", "c")
+
+    @hypothesis.given(st.integers(2, 5), st.integers(1, 40), st.integers(0, 9), st.booleans())
+    def test_no_text_is_taken_for_two_classes(self, k: int, each: int, seed: int, coarse: bool) -> None:
+        """Of three classes and more the second of a text may be surer than the first of others; and of ties two are."""
+        n = each * k + seed
+        probs = torch.rand(n, k, generator=torch.Generator().manual_seed(seed)).pow(3)
+        probs = (probs * 2).round() / 2 if coarse else probs
+        rows = _surest(probs, each)
+        assert rows.shape == (each, k) and len(rows.flatten().unique()) == each * k
+        of = torch.full((n,), -1)
+        for c in range(k):
+            of[rows[:, c]] = c
+        held = torch.where(of >= 0, probs.gather(1, of.clamp_min(0)[:, None])[:, 0], -1.0)
+        least = torch.stack([probs[rows[:, c], c].min() for c in range(k)])
+        both = (probs > held[:, None]) & (probs > least)  # a row and a class that would rather have each other
+        assert not both.any()
+        if k == 2 and not coarse:
+            two = torch.stack([1 - probs[:, 0], probs[:, 0]], 1)
+            assert torch.equal(_surest(two, each), two.argsort(dim=0, descending=True, stable=True)[:each])
 
     def test_says_the_same_of_a_split_as_of_its_texts_and_knows_the_targets(self) -> None:
         data = some_data()
@@ -152,6 +173,10 @@ class TestRefusals:
                 word_model(data, more, said=said)
         with pytest.raises(ArgumentError, match=r"said must be .*ndarray"):
             word_model(data, UNLABELLED, said=said.probs.numpy())  # type: ignore[arg-type]
+        three = TextData.from_lists(TEXTS, list("abc") * 8, valid=[0], progress=False)
+        few = Predictions.of(three.task, torch.full((2, 3), 1 / 3), ("0", "1"))
+        with pytest.raises(ArgumentError, match="2 texts without labels are fewer than the 3 classes"):
+            word_model(three, UNLABELLED[:2], said=few)
         other = TextData.from_lists(TEXTS, ["good", "bad"] * 12, valid=[0], progress=False)
         with pytest.raises(ArgumentError, match="other classes"):
             word_model(other, UNLABELLED, said=said)

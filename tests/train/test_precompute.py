@@ -450,6 +450,15 @@ class TestCache:
                 os.utime(file, (file.stat().st_atime, file.stat().st_mtime - 100))
         assert len(list((tmp_path / "features").glob("*.items"))) == 2
 
+    def test_a_limit_that_the_user_sets_is_one_for_large_data_too(
+        self, make_learner: MakeLearner, make_data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("EASYLEARN_CACHE_GB", "1e-7")
+        store, model = FeatureStore(tmp_path / "features"), body_head(make_learner("body_head"))
+        with pytest.warns(EasyLearnWarning, match="1e-07 may, and the disk.*raise EASYLEARN_CACHE_GB"):
+            store.loader(model, make_data(), "train", SingleDevice(CPU))
+        assert not list((tmp_path / "features").glob("*.slots"))
+
     def test_two_bodies_in_turn_are_computed_once_each(
         self, make_learner: MakeLearner, make_data: Any, outputs: Outputs, tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,

@@ -215,7 +215,7 @@ def test_cached_or_not(files: list[str], tmp_path: Path, workers: int, monkeypat
     def forbidden(*args: object) -> None:
         raise AssertionError("a full store needs neither files nor workers")
 
-    monkeypatch.setattr(ItemStage, "read", forbidden)
+    monkeypatch.setattr(ItemStage, "load", forbidden)
     monkeypatch.setattr(source_module, "DataLoader", forbidden)
     again = opened("images", files, tmp_path)
     assert_same(first, walk(make(files, workers=workers, store=lambda: again), epoch=1))
