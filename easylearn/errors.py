@@ -18,7 +18,7 @@ import inspect
 import math
 import operator
 from collections.abc import Iterable
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 
@@ -75,7 +75,18 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"Known: {shown}."
 
 
-def check_whole(name: str, value: object, least: int = 1) -> None:
+def check_kind(wanted: str, value: object, kind: type[Any] | tuple[type[Any], ...]) -> None:
+    """Refuse what is no object of a kind; `wanted` says what takes which.
+
+    >>> check_kind("occlusion takes a learner", [1, 2], str)
+    Traceback (most recent call last):
+    easylearn.errors.ArgumentError: occlusion takes a learner, got list
+    """
+    if not isinstance(value, kind):
+        raise ArgumentError(f"{wanted}, got {type(value).__name__}")
+
+
+def check_whole(name: str, value: Any, least: int = 1) -> None:
     """Refuse what is no whole number of at least `least`; `name` is the argument that it came by.
 
     >>> check_whole("epochs", 0)
@@ -83,7 +94,9 @@ def check_whole(name: str, value: object, least: int = 1) -> None:
     easylearn.errors.ArgumentError: epochs must be a whole number of at least 1, got 0
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ArgumentError(f"{name} must be a whole number of at least {least}, got {value!r:.100}")
+        is_numpy = isinstance(value, Integral) and not isinstance(value, int) and int(value) >= least
+        advice = f": write int({int(value)})" if is_numpy else ""  # settings are written down, in Python's own numbers
+        raise ArgumentError(f"{name} must be a whole number of at least {least}, got {value!r:.100}{advice}")
 
 
 _BOUNDS = {"at least": operator.ge, "above": operator.gt, "at most": operator.le, "below": operator.lt}
@@ -99,7 +112,8 @@ def check_number(name: str, value: Any, *bounds: str) -> float:
     number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
     limits = (bound.rpartition(" ") for bound in bounds)
     if not number or not all(_BOUNDS[word](value, float(limit)) for word, _, limit in limits):
-        raise ArgumentError(f"{name} must be a number {' and '.join(bounds)}, got {value!r:.100}")
+        wanted = " and ".join(bounds) or "that is finite"
+        raise ArgumentError(f"{name} must be a number {wanted}, got {value!r:.100}")
     return float(value)
 
 

@@ -59,11 +59,15 @@ def atomic_write(path: StrPath) -> Iterator[Path]:
         os.replace(temporary, target)
         temporary = None
     except OSError as error:
+        reason: BaseException = error
+        while isinstance(reason, SaveError) and isinstance(reason.__cause__, OSError):  # of a file within the writing
+            reason = reason.__cause__
+        said = f"could not write {target}: {getattr(reason, 'strerror', None) or reason}"
+        if target.is_dir():
+            raise SaveError(error.errno, f"could not write {target}: it is a folder. Name a file in it") from error
         state = "the file that was there is unchanged" if target.exists() else "no file was made"
         raise SaveError(
-            error.errno,
-            f"could not write {target}: {error.strerror or error}; {state}. Free some space or choose "
-            "another folder, and save again",
+            error.errno, f"{said}; {state}. Free some space or choose another folder, and save again"
         ) from error
     finally:
         if temporary is not None:

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import inspect
 
+import numpy as np
 import pytest
 
 from easylearn import errors
-from easylearn.errors import ArgumentError, did_you_mean
+from easylearn.errors import ArgumentError, check_number, check_whole, did_you_mean
 from easylearn.options import strict
 
 
@@ -73,3 +74,13 @@ class TestStrict:
 
         with pytest.raises(TypeError, match="inside"):
             broken(1)
+
+
+def test_a_whole_number_of_numpy_is_told_how_to_be_one() -> None:
+    check_whole("trials", 3)
+    with pytest.raises(ArgumentError, match=r"at least 1, got np\.int64\(3\): write int\(3\)$"):
+        check_whole("trials", np.int64(3))
+    with pytest.raises(ArgumentError, match=r"got np\.int64\(0\)$"):
+        check_whole("trials", np.int64(0))
+    with pytest.raises(ArgumentError, match="must be a number that is finite, got nan"):
+        check_number("low", float("nan"))

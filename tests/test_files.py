@@ -83,6 +83,21 @@ class TestAtomicWrite:
         assert names(tmp_path) == ["model.txt"]
         assert target.read_text() == "old"
 
+    def test_a_folder_is_no_file_to_write(self, tmp_path: Path) -> None:
+        with (
+            pytest.raises(SaveError, match=r"it is a folder\. Name a file in it$"),
+            atomic_write(tmp_path) as temporary,
+        ):
+            temporary.write_text("new")
+        assert not list(tmp_path.iterdir())
+
+    def test_a_file_within_the_writing_is_told_once(self, tmp_path: Path) -> None:
+        with pytest.raises(SaveError) as told, atomic_write(tmp_path / "outer") as temporary:
+            with atomic_write(temporary.with_name("inner")):
+                raise OSError(28, "No space left on device")
+        said = str(told.value)
+        assert said.count("could not write") == 1 and "outer: No space left on device; no file was made" in said
+
     def test_a_folder_that_cannot_be_made(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("no folder")
         with pytest.raises(SaveError, match="no file was made"), atomic_write(tmp_path / "file" / "model.txt"):

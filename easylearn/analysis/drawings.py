@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor
 
 from ..data.bunch import Data, SplitName
-from ..errors import ArgumentError, DataError, did_you_mean, short
+from ..errors import ArgumentError, DataError, check_kind, did_you_mean, short
 from ..task import Predictions, Task
 from .plots import grid, new_figure
 
@@ -147,6 +147,7 @@ def draw_vectors(vectors: pd.DataFrame, name: str, levels: Sequence[Any] | None 
     return figure
 
 
+@runtime_checkable
 class Predicting(Protocol):
     """What is asked of a learner here."""
 
@@ -165,6 +166,7 @@ def plot_confusion(learn: Predicting, predictions: Predictions | None = None) ->
         learn: a single-label learner.
         predictions: of `learn.predict()` or `learn.tta()`; None predicts the validation split.
     """
+    check_kind("plot_confusion takes a learner", learn, Predicting)
     found: Predictions = predictions if predictions is not None else learn.predict(split="valid")
     if found.targets is None or not learn.task.is_exclusive:
         raise DataError("a confusion matrix needs single-label predictions with their targets")
@@ -176,6 +178,7 @@ def plot_worst(learn: Predicting, n: int = 9, predictions: Predictions | None = 
 
     The arguments as in `plot_confusion`. Items without single labels are refused.
     """
+    check_kind("plot_worst takes a learner", learn, Predicting)
     if not learn.task.is_exclusive:
         raise ArgumentError(
             f"plot_worst needs one class per item, this task is {learn.task}. learn.interpret().plot_top_losses() "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -108,11 +108,19 @@ def contents_of_frame(frame: pd.DataFrame, target: str | None) -> Contents:
     if target is not None:
         y = frame[target]
         numbers = pd.api.types.is_float_dtype(y.dtype) or (pd.api.types.is_integer_dtype(y.dtype) and y.nunique() > 20)
-        targets = (y if numbers else pd.Series(pd.factorize(y)[0])).to_numpy(np.float64, na_value=np.nan)
-    keys = [str(k) for k in pd.util.hash_pandas_object(told.astype(object), index=False)] if len(columns) else None
+        codes = None if numbers else pd.Series(pd.factorize(_hashable(y))[0])
+        targets = (y if codes is None else codes).to_numpy(np.float64, na_value=np.nan)
+    plain = pd.DataFrame({k: _hashable(told.iloc[:, k]) for k in range(told.shape[1])})
+    keys = [str(k) for k in pd.util.hash_pandas_object(plain.astype(object), index=False)] if len(columns) else None
     names = tuple(map(str, told.columns))
     ids = [str(i) for i in frame.index]
     return Contents(ids, False, targets, numbers, _distinct(keys, matrix), columns=matrix, names=names)
+
+
+def _hashable(column: pd.Series[Any]) -> pd.Series[Any]:
+    """A column whose cells can be told apart: lists, dictionaries and arrays by what they are written as."""
+    held = column.dtype == object and not all(isinstance(v, Hashable) for v in column)
+    return column.map(repr, na_action="ignore") if held else column
 
 
 def _targets(target: Tensor | None, task: Task) -> Floats | None:

@@ -29,6 +29,7 @@ from ..task import Predictions, Task
 from ..task.gathered import Gathered, by_pieces, stacked
 from ..task.predictions import averaged
 from .audit import audit_cheaply
+from .begun import check_functions
 from .certainty import Values, interval, metric_of, values_of
 from .engine import Engine, once
 from .lines import line_of
@@ -222,6 +223,9 @@ class Followed:
     plan: Folds
     folder: str
     test: bool
+
+    def __post_init__(self) -> None:
+        check_functions(make=self.make)
 
     def __call__(self, p: Any) -> Learner:
         learn, _ = self.make(p), p.train  # which only a plan in time needs

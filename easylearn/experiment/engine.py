@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from ..data.bunch import SplitName
 from ..device import cpu_threads
-from ..errors import ArgumentError, StateError
+from ..errors import ArgumentError, SaveError, StateError
 from ..files import StrPath
 from ..learning import Learner
 from ..task import Predictions
@@ -151,8 +151,13 @@ def plan_round(engine: Engine, store: Store, leases: Leases) -> Literal["done", 
     if history.open_jobs and not engine.plan(history):  # each look at what goes on elsewhere would leave a claim
         return "wait"
     name = f"round-{len(history.rounds)}"
-    if not leases.take(name):
-        return "wait"
+    try:
+        if not leases.take(name):
+            return "wait"
+    except SaveError:
+        if history.open_jobs or engine.plan(history):
+            raise
+        return "over"  # a folder that can only be read, and in which all is done
     try:
         if len(store.poll().rounds) > int(name[6:]):  # planned meanwhile
             return "done"

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any
 
+import numpy as np
+
 from .. import keyed
 from ..errors import ArgumentError, check_number, check_whole, did_you_mean
 
@@ -31,6 +33,8 @@ class Span:
     whole: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("low", "high"):
+            object.__setattr__(self, name, _plain(getattr(self, name)))
         low = check_number("the lower end of a range", self.low, *(["above 0"] if self.log else []))
         if not check_number("the upper end of a range", self.high) > low:
             raise ArgumentError(f"a range goes from its lower end to its upper end, got {self.low} to {self.high}")
@@ -82,10 +86,11 @@ class Listed:
     ordered: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "values", tuple(_plain(value) for value in self.values))
         if not self.values:
             raise ArgumentError("a choice needs at least one value, got none")
         for value in self.values:
-            if not isinstance(value, str | int | float | bool | None):
+            if not isinstance(value, str | int | float | bool | None) or value != value:
                 raise ArgumentError(
                     f"a choice is of texts, numbers, True, False and None, got {value!r:.100}: give names, and let "
                     "make turn a name into what it stands for"
@@ -172,7 +177,17 @@ def choice(values: Iterable[Any]) -> Listed:
     return Listed(_several(values))
 
 
+def _plain(value: Any) -> Any:
+    """A number of NumPy's as one of Python's, which files hold and give back."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def _several(values: Any) -> tuple[Any, ...]:
+    if isinstance(values, set | frozenset):
+        raise ArgumentError(
+            f"a set has another order at the next start, and the search would be another one: give a list, such as "
+            f"{sorted(values, key=str)!r:.100}"
+        )
     if isinstance(values, Mapping) or not isinstance(values, Iterable):
         raise ArgumentError(f'a list of values was expected, such as ["resnet18", "resnet34"], got {values!r:.100}')
     return tuple(values)
@@ -346,9 +361,10 @@ class Space:
                 continue
             if name not in point:
                 raise ArgumentError(f"{which} has no {name!r}; a point has a value for each name of the space")
-            if not self.plain(name).holds(point[name]):
-                raise ArgumentError(f"{which} has {name!r} = {point[name]!r}, which is not in {self.dimensions[name]}")
-            checked[name] = point[name]
+            value = _plain(point[name])
+            if not self.plain(name).holds(value):
+                raise ArgumentError(f"{which} has {name!r} = {value!r}, which is not in {self.dimensions[name]}")
+            checked[name] = value
         return checked
 
     def to_json(self) -> dict[str, Any]:

@@ -98,6 +98,8 @@ class Store:
                 (self.folder / part).mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
             raise ArgumentError(f"{self.folder} is to be a folder, and {error.filename} is a file") from error
+        except OSError as error:
+            raise _not_written(Path(error.filename or self.folder), error) from error
         if not create_once(self.folder / "search.json", text):
             self._compare(read_once(self.folder / "search.json"), given)
         self.poll()
@@ -144,7 +146,11 @@ class Store:
 
     def end(self, row: Row) -> None:
         """Write the event with which a job has ended."""
-        append_lines(self.folder / "events" / f"{self.name}.jsonl", [line_of(row)])
+        events = self.folder / "events" / f"{self.name}.jsonl"
+        try:
+            append_lines(events, [line_of(row)])
+        except OSError as error:
+            raise _not_written(events, error) from error
         self.history.ends.setdefault((row["trial"], row["rung"]), row)
 
     def add_round(self, jobs: Sequence[Job]) -> bool:
@@ -171,9 +177,16 @@ def create_once(path: Path, text: str, sync: bool = True) -> bool:
         path: in a folder that is there.
         text: what it holds.
         sync: wait until the disk has it.
+
+    Raises:
+        FileNotFoundError: the folder is not there.
+        SaveError: it cannot be written, and is not there.
     """
-    part = part_of(path)
+    if path.exists():  # also where nothing can be written
+        return False
+    part = None
     try:
+        part = part_of(path)
         with open(part, "wb") as file:
             file.write(text.encode())
             if sync:
@@ -182,23 +195,39 @@ def create_once(path: Path, text: str, sync: bool = True) -> bool:
         os.link(part, path)
     except FileExistsError:
         return False
+    except FileNotFoundError:
+        raise
     except OSError as error:
         return _create_exclusively(path, text, error)  # a file system without hard links
     finally:
-        with suppress(OSError):
-            os.unlink(part)
+        if part is not None:
+            with suppress(OSError):
+                os.unlink(part)
     return True
 
 
 def _create_exclusively(path: Path, text: str, why: OSError) -> bool:
     try:
         with open(path, "xb") as file:
-            file.write(text.encode())
+            try:
+                file.write(text.encode())
+                file.flush()
+            except OSError:  # of a full disk: what is left of it would pass for a damaged one
+                path.unlink()
+                raise
     except FileExistsError:
         return False
     except OSError as error:
-        raise SaveError(error.errno, f"could not write {path}: {error.strerror or error}") from why
+        raise _not_written(path, error) from why
     return True
+
+
+def _not_written(path: Path, error: OSError) -> SaveError:
+    return SaveError(
+        error.errno,
+        f"could not write {path}: {error.strerror or error}. Free some space, or give a folder that can be written; in "
+        "this one the same call goes on once it can be",
+    )
 
 
 def read_once(path: Path) -> Row | None:

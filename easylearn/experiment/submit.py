@@ -13,7 +13,7 @@ import torch
 
 from ..data.bunch import SplitName
 from ..data.frames import column_names, read_table
-from ..errors import ArgumentError, DataError, check_number, did_you_mean, short
+from ..errors import ArgumentError, DataError, check_kind, check_number, did_you_mean, short
 from ..files import StrPath, atomic_write
 from ..learning import Learner
 from ..task import Predictions, average_predictions
@@ -263,6 +263,7 @@ def snapshots(learn: Learner, name: str = "cycle", *, split: SplitName = "valid"
     Raises:
         DataError: there is no such file.
     """
+    check_kind("snapshots takes a learner", learn, Learner)
     files: list[str] = []
     while (learn.path / f"{name}_{len(files)}.safetensors").exists():
         files.append(f"{name}_{len(files)}")

@@ -33,6 +33,7 @@ from ..train.precompute import FeatureStore
 from ..train.predict import evaluate, gather
 from ..train.record import Record
 from ..train.state import Pause, Run
+from .begun import Begun, check_functions
 from .curves import is_hopeless
 from .lines import Row
 from .origin import warn_user
@@ -114,6 +115,7 @@ class Recipe:
         on_error: "skip" makes an error of `make` or `fit` the end of its trial; not an ArgumentError.
         origin: what is noted of the functions with each end; see `origin.origin_of`.
         told: what was warned of already.
+        begun: which weights trials began and ended with.
     """
 
     make: Callable[[Any], Learner]
@@ -130,6 +132,10 @@ class Recipe:
     on_error: str = "raise"
     origin: Row | None = field(default=None, compare=False, repr=False)
     told: set[str] = field(default_factory=set, compare=False, repr=False)
+    begun: Begun = field(default_factory=Begun, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        check_functions(make=self.make, fit=self.fit)
 
     def point(self, job: Job) -> Any:
         """What `make` and `fit` are given."""
@@ -276,6 +282,8 @@ def train(recipe: Recipe, job: Job, point: Any, folder: Path, watch: Any) -> Lea
                 raise ArgumentError(f"make must give a Learner, and gave {name_of(learn)}: does it end with return?")
             learn.progress = False
             _check_takes(recipe.fit)
+            if not own.exists():  # else a checkpoint's weights come over these
+                recipe.begun.check(learn.model)
             recipe.fit(learn, point, **how, callbacks=[watch, *extra])
         except _RungReached as reached:
             clear_frames(reached.__traceback__)  # circles, too: ExitStack's frame holds what was raised in it
@@ -285,6 +293,7 @@ def train(recipe: Recipe, job: Job, point: Any, folder: Path, watch: Any) -> Lea
             raise ArgumentError(
                 f"p has no {error.name!r}, which make or fit reads. {did_you_mean(error.name or '', known)}"
             ) from error
+    recipe.begun.end(learn.model)
     return learn
 
 

@@ -13,7 +13,7 @@ import torch
 
 from ..analysis.drawings import draw_vectors
 from ..data.targets import TargetOptions, TaskName, read_targets
-from ..errors import ArgumentError, StateError, did_you_mean
+from ..errors import ArgumentError, StateError, check_kind, did_you_mean
 from ..learning import Learner
 from ..nn.embeddings import DotProduct, TableModel
 from ..options import strict
@@ -63,6 +63,7 @@ def plot_embeddings(learn: Learner, name: str, levels: Sequence[Any] | None = No
 
 
 def _of_tables(learn: Learner) -> tuple[TableProcessor, TableModel | DotProduct]:
+    check_kind("this takes a learner of a table", learn, Learner)
     preprocessor, model = learn.data.preprocessor, learn.model
     if not isinstance(preprocessor, TablePreprocessor) or not isinstance(model, TableModel | DotProduct):
         raise ArgumentError(

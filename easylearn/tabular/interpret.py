@@ -13,7 +13,7 @@ from torch import Tensor
 from .. import keyed
 from ..data.bunch import SplitName
 from ..data.order import ItemLoader, Order, TensorSource
-from ..errors import ArgumentError, DataError, check_whole, did_you_mean
+from ..errors import ArgumentError, DataError, check_kind, check_whole, did_you_mean
 from ..learning import Learner
 from ..metrics import Metric, as_metric
 from ..options import strict
@@ -152,6 +152,7 @@ def _grid(known: pd.Series[Any], levels: list[Any] | None, n_points: int) -> lis
 
 
 def _table(learn: Learner) -> TabularData:
+    check_kind("this takes a learner of a table", learn, Learner)
     if not isinstance(learn.data, TabularData):
         raise ArgumentError(
             f"this is for tables, but the learner's data is {type(learn.data).__name__}: grad_cam looks into images, "

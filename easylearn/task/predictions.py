@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, overload
 import torch
 from torch import Tensor
 
-from ..errors import ArgumentError, DataError, short
+from ..errors import ArgumentError, DataError, check_kind, short
 from ..placement import Placement
 from .base import Task
 from .gathered import by_pieces, stacked
@@ -256,10 +256,11 @@ def average_predictions(*predictions: Predictions) -> Predictions:
     Raises:
         DataError: the items or the classes differ.
     """
-    odd = next((p for p in predictions if not isinstance(p, Predictions)), None)
-    if odd is not None:
-        raise ArgumentError(
-            f"average_predictions takes what learn.predict() or learn.tta() gave for a split, got {type(odd).__name__}"
+    for one in predictions:
+        if isinstance(one, Prediction):
+            raise ArgumentError("average_predictions takes Predictions: of one item, learn.predict([item])")
+        check_kind(
+            "average_predictions takes what learn.predict() or learn.tta() gave for several items", one, Predictions
         )
     if not predictions:
         raise ArgumentError("there are no predictions to average")

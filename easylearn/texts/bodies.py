@@ -89,6 +89,11 @@ class TextBody:
         folder = as_path(self.source, "a folder of an encoder of texts")
         if not folder.is_dir():
             raise ArgumentError(f"there is no folder {folder} of an encoder. {did_you_mean(str(folder), PACKAGES)}")
+        if not any((folder / name).is_file() for name in ("config.json", "tokenizer.json")):
+            raise WeightsError(
+                f"{folder} is no folder of an encoder: it needs config.json, tokenizer.json and model.safetensors, as "
+                "sentence-transformers writes them"
+            )
         return folder
 
     @cached_property

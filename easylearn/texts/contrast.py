@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.loaders import first_outputs
-from ..errors import ArgumentError, check_number, check_whole
+from ..errors import ArgumentError, check_kind, check_number, check_whole
 from ..learning import Learner
 from ..nn import registry
 from ..nn.bert import TextEncoder
@@ -100,6 +100,7 @@ def contrast(learn: Learner, epochs: int = 1, *, lr: float = RATE) -> Record:
     """
     check_whole("epochs", epochs)
     check_number("lr", lr, "above 0")
+    check_kind("contrast takes a learner", learn, Learner)
     model, data = learn.model, learn.data
     if not isinstance(model, BodyHead) or not isinstance(model.body, TextEncoder) or not isinstance(data, TextData):
         raise ArgumentError("contrast needs a learner of text_classifier_learner(data, body=...) with its data")

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -39,6 +39,7 @@ SPLITS = {
     "test": "test",
 }
 LARGEST_FILE = 2**31  # bytes of JSON
+_Box = tuple[Sequence[float], str, str]  # corners, label, and where it was said
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class BoxOptions:
 class Collected:
     """Images in the order in which they came, with their boxes."""
 
-    files: dict[str, list[tuple[Sequence[float], str, str]]] = field(default_factory=dict)  # (corners, label, where)
+    files: dict[str, list[_Box]] = field(default_factory=dict)
     where: dict[str, str] = field(default_factory=dict)
     drawn_on: dict[str, tuple[int, int]] = field(default_factory=dict)
     splits: dict[str, str] = field(default_factory=dict)
@@ -128,6 +129,11 @@ class Collected:
             )
         if self.flat:
             self.notes.append(f"{_count(self.flat, 'box')} without an area left out, the first: {self.flat[0]}")
+        again: list[str] = []
+        for name, some in self.files.items():
+            self.files[name] = _each_once(some, again)
+        if again:
+            self.notes.append(f"{_count(again, 'box')} that came before left out, the first: {again[0]}")
         names = list(self.files)
         labels = [
             Boxed(
@@ -149,6 +155,16 @@ class Collected:
         return {split: rows.take(some) for split, some in found.items() if some}
 
 
+def _each_once(some: list[_Box], again: list[str]) -> list[_Box]:
+    """The boxes of an image, each once; where the others were goes to `again`."""
+    kept: dict[tuple[Any, ...], _Box] = {}
+    for one in some:
+        box, label, where = one
+        if kept.setdefault((*box, label), one) is not one:
+            again.append(where)
+    return list(kept.values())
+
+
 def _count(some: Sequence[Any], what: str) -> str:
     return f"{len(some):,} {what}{'' if len(some) == 1 else 'es'}"
 
@@ -168,7 +184,8 @@ def table_boxes(
         ["object"] * len(rows) if how.label_col is None else table[_column(table, how.label_col, "label_col")].tolist()
     )
     words = None if how.split_col is None else table[_column(table, how.split_col, "split_col")].tolist()
-    found, names = Collected(), table[_column(table, how.file_col, "file_col")].astype(str).tolist()
+    found, files = Collected(), table[_column(table, how.file_col, "file_col")].astype(str).tolist()
+    names = [PurePath(name).as_posix() for name in files]  # ./1.jpg is 1.jpg
     for what, column in beside.items():
         if isinstance(column, int | str):
             values = table[column_name(table, column, what)].tolist()
@@ -178,10 +195,11 @@ def table_boxes(
         empty = [is_missing(v) for v in box]
         if words is not None:
             _note_split(found, name, words[i], where)
-        if all(empty) and (is_missing(label) or how.label_col is None):
+        unnamed = is_missing(label) or not str(label).strip()
+        if all(empty) and (unnamed or how.label_col is None):
             found.image(name, where)
             continue
-        if any(empty) or is_missing(label):
+        if any(empty) or unnamed:
             column = columns[empty.index(True)] if any(empty) else how.label_col
             raise DataError(
                 f"{where}: {column!r} is missing. Fill it in, or remove the row; an image without boxes has one row, "
@@ -395,7 +413,7 @@ def _coco_tables(file: Path) -> list[list[dict[str, Any]]]:
 
 def _field(one: Mapping[str, Any], name: str, where: str, k: int) -> Any:
     value = one.get(name)
-    if value is None or isinstance(value, list | dict):
+    if value is None or value == "" or isinstance(value, list | dict):
         raise DataError(f"{where}: entry {k} has no {name!r}: {str(dict(one))[:80]}")
     return value
 

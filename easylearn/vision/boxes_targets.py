@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..data.label_words import order_classes
+from ..data.label_words import order_classes, tell_twins
 from ..errors import DataError, did_you_mean, short
 from ..task import Boxes, boxes
 from .boxes_geometry import Array, area, clip_boxes, upright
@@ -49,6 +49,8 @@ class BoxTargets:
         """With the classes of the images at positions `train`."""
         words = {word: word for i in train.tolist() for word in self.boxed[i].labels}
         names = [str(n) for n in self.classes] if self.classes is not None else [str(w) for w in order_classes(words)]
+        if self.classes is None:
+            tell_twins(words, "label")
         if not words:
             raise DataError("no training image has a box with an area, so there is nothing to learn")
         return BoxTargets(self.boxed, self.classes, boxes(names))

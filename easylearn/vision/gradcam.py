@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..analysis.plots import new_figure
-from ..errors import ArgumentError, short
+from ..errors import ArgumentError, check_kind, short
 from ..learning import Learner
 from ..nn.body_head import BodyHead
 from ..nn.layers import ConcatPool2d
@@ -57,6 +57,7 @@ def plot_grad_cam(learn: Learner, item: Any, target: str | int | None = None) ->
 
 def _look(learn: Learner, item: Any, target: str | int | None) -> tuple[Tensor, Tensor, int, float]:
     """The heat map, the image as the model sees it, the column of the target and its probability or value."""
+    check_kind("Grad-CAM takes a learner of images", learn, Learner)
     images, model = learn.data.preprocessor, learn.model
     if not isinstance(images, ImagePreprocessor) or not isinstance(model, BodyHead):
         raise ArgumentError(

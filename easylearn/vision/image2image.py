@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from ..data.loaders import first_outputs
 from ..data.preprocess import is_open_file
 from ..data.split import Split
 from ..device import mapping
-from ..errors import ArgumentError, DataError
+from ..errors import ArgumentError, DataError, check_kind
 from ..files import StrPath, digest
 from ..lab import coloured
 from ..learning import Training, TrainingOptions
@@ -229,7 +229,8 @@ def _are_images(valid: Any) -> bool:
 
 
 def _pair_rows(given: Any, name: str) -> Rows:
-    rows = mask_arrays(given if isinstance(given, tuple | list) and len(given) == 2 else (given, None), name)
+    pair = given if isinstance(given, tuple | list) and len(given) == 2 else (given, None)
+    rows = mask_arrays(pair, name, "images to be made of them")
     if rows.labels is not None:
         rows.labels = [target for _, target in rows.labels]
     return rows
@@ -307,6 +308,7 @@ def image2image_learner(  # type: ignore[misc]  # one of the shared options has 
     return dense_learner(data, model, has_weights(body, pretrained), precompute, clip, bn_freeze, options)  # type: ignore[arg-type]
 
 
+@runtime_checkable
 class _Predicts(Protocol):
     def predict(self, items: Any) -> Any: ...
 
@@ -321,6 +323,7 @@ def make_image(learn: _Predicts, item: Any) -> Image.Image:
     Returns:
         An image of Pillow's: what was given in colours, or what the model makes of it.
     """
+    check_kind("make_image takes a learner or a predictor", learn, _Predicts)
     held = item.read() if is_open_file(item) else item  # it is needed twice
     return image_said(learn.predict(held), held)
 

@@ -52,6 +52,11 @@ class MadePreprocessor(DensePreprocessor):
         if self.make not in get_args(Make):
             raise ArgumentError(f"unknown make {self.make!r}. {did_you_mean(str(self.make), get_args(Make))}")
         check_whole("times", self.times, 2)
+        if self.make == "sharp" and self.times > min(pair_of(self.size)) // 2:
+            raise ArgumentError(
+                f"times={self.times} leaves less than two pixels along a side of {min(pair_of(self.size))}, of which "
+                "nothing can be made: take a smaller one, or a larger size"
+            )
         if self.channels != 3:
             raise ArgumentError(f"images out of images have channels=3, grey ones are repeated; got {self.channels}")
         super().__post_init__()

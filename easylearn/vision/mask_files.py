@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..data.frames import read_table
+from ..data.values import is_missing
 from ..device import mapping
 from ..errors import ArgumentError, DataError, did_you_mean
 from ..files import StrPath
@@ -59,7 +60,7 @@ class MaskCodes:
         Raises:
             DataError: it cannot be a mask; the message names it, and the value or what else is wrong.
         """
-        array = _array_of(source, name)
+        array = _array_of(source, name, self.colours is not None)
         if self.colours is not None:
             return self._of_colours(array, name)
         if array.ndim == 3:
@@ -83,7 +84,10 @@ class MaskCodes:
     def _of_colours(self, array: npt.NDArray[np.uint8], name: str) -> Mask:
         assert self.colours is not None
         if array.ndim != 3:
-            raise DataError(f"{name}: the mask has numbers, and codes= gives colours")
+            raise DataError(
+                f"{name}: the mask has numbers, and codes= gives colours. Give the class of each number, as in "
+                'codes={0: "Road"}'
+            )
         flat = array.astype(np.int32) @ np.array([65536, 256, 1])
         keys = np.array([(r << 16) + (g << 8) + b for r, g, b in self.colours])
         order = np.argsort(keys)
@@ -99,11 +103,11 @@ class MaskCodes:
         return classes
 
 
-def _array_of(source: AnyImage, name: str) -> npt.NDArray[np.uint8]:
+def _array_of(source: AnyImage, name: str, colours: bool) -> npt.NDArray[np.uint8]:
     """The numbers of a mask, (h, w), or its colours, (h, w, 3)."""
     if isinstance(source, Tensor):
         source = source.detach().cpu().numpy()
-    array = source if isinstance(source, np.ndarray) else decoded_mask(source, name)
+    array = source if isinstance(source, np.ndarray) else decoded_mask(source, name, colours=colours)
     if array.dtype == np.bool_:
         array = array.astype(np.uint8)
     if array.ndim == 3 and array.shape[2] == 1:
@@ -121,11 +125,12 @@ def _array_of(source: AnyImage, name: str) -> npt.NDArray[np.uint8]:
     return array.astype(np.uint8, copy=False)
 
 
-def decoded_mask(source: AnyImage, name: str, largest: float = math.inf) -> npt.NDArray[Any]:
+def decoded_mask(source: AnyImage, name: str, largest: float = math.inf, colours: bool = False) -> npt.NDArray[Any]:
     """The numbers or colours in a file of a mask; a `DataError` calls it by its `name`.
 
     Args:
         largest: pixels; a file of more is refused before it is decoded.
+        colours: those of a palette, or grey ones, instead of their numbers.
     """
     from PIL import Image, ImageOps
 
@@ -139,9 +144,11 @@ def decoded_mask(source: AnyImage, name: str, largest: float = math.inf) -> npt.
                     "of other classes. Save masks as PNG"
                 )
             image = ImageOps.exif_transpose(image)
-            if image.mode in ("LA", "PA"):
+            of_palette = image.mode in ("1", "L", "P", "LA", "PA")
+            if image.mode in ("LA", "PA") and not colours:
                 image = image.getchannel(0)
-            return np.array(image.convert("RGB") if image.mode in ("RGBA", "CMYK", "YCbCr") else image)
+            coloured = image.mode in ("RGBA", "CMYK", "YCbCr") or (colours and of_palette)
+            return np.array(image.convert("RGB") if coloured else image)
     except DataError:
         raise
     except Exception as error:  # decoders of damaged files raise nearly anything
@@ -154,7 +161,7 @@ def codes_of(codes: Codes | None, void: Any, binary: bool, root: Path | None = N
 
     Args:
         codes: a csv with columns value (or r, g, b) and name, below `root`; a list of names, of 0, 1, ...; a dictionary
-            of names by number or by colour (r, g, b).
+            of names by number or by colour (r, g, b), of numbers by name, or out of JSON of names by "0", "1", ....
         void: a name, a number, or several, of what does not count.
         binary: 0 is the background, and 1 or 255 the object; `codes` may name the two.
         root: the folder of the data.
@@ -169,8 +176,8 @@ def codes_of(codes: Codes | None, void: Any, binary: bool, root: Path | None = N
             "and name, or binary=True for 0 and 255"
         )
     pairs = _pairs(codes, root)
-    is_one = not isinstance(void, list | tuple | set) or (_is_colour(void) and _in_colours(pairs))
-    wanted = [] if void is None else [void] if is_one else list(void)
+    is_one = isinstance(void, str) or not isinstance(void, Iterable) or (_is_colour(void) and _in_colours(pairs))
+    wanted = [] if void is None else [_key(one) for one in ([void] if is_one else void)]
     known = {name for _, name in pairs}
     for one in wanted:
         if isinstance(one, str) and one not in known:
@@ -178,6 +185,8 @@ def codes_of(codes: Codes | None, void: Any, binary: bool, root: Path | None = N
     by_name: dict[str, int] = {}
     classes: dict[Any, int] = {}
     for key, name in pairs:
+        if not name.strip():
+            raise ArgumentError(f"codes: the class of {key} has no name. Give it one, or leave it out")
         number = VOID if name in wanted or key in wanted else by_name.setdefault(name, len(by_name))
         if classes.setdefault(key, number) != number:
             raise ArgumentError(f"codes: the value {key} is there twice, as {name!r} and as another class")
@@ -222,15 +231,22 @@ def _pairs(codes: Codes, root: Path | None) -> list[tuple[Any, str]]:
     if isinstance(codes, str | os.PathLike):
         return _file_pairs((root or Path()) / codes)
     if isinstance(codes, Mapping):
+        if codes and all(isinstance(k, str) and k.isdecimal() and isinstance(v, str) for k, v in codes.items()):
+            return [(int(k), v) for k, v in codes.items()]  # as JSON has numbers for names
         if codes and all(isinstance(k, str) for k in codes):
             return [(_key(v), str(k)) for k, v in codes.items()]
-        return [(_key(k), str(v)) for k, v in codes.items()]
-    return [(k, str(name)) for k, name in enumerate(codes)]
+        return [(_key(k), _name(v)) for k, v in codes.items()]
+    return [(k, _name(name)) for k, name in enumerate(codes)]
+
+
+def _name(given: Any) -> str:
+    """The name of a class; what is missing has none."""
+    return "" if is_missing(given) else str(given)
 
 
 def _key(value: Any) -> Any:
     if not isinstance(value, tuple | list):
-        return value
+        return int(value) if isinstance(value, float | np.floating) and float(value).is_integer() else value
     return tuple(int(v) if isinstance(v, np.integer) else v for v in value)
 
 
@@ -247,7 +263,7 @@ def _file_pairs(path: Path) -> list[tuple[Any, str]]:
     columns = {str(c).strip().lower(): c for c in frame.columns}
     if "name" not in columns or not ({"r", "g", "b"} <= columns.keys() or "value" in columns):
         raise DataError(f"{path} needs the columns value and name, or r, g, b and name; it has {list(frame.columns)}")
-    names = [str(n) for n in frame[columns["name"]].tolist()]
+    names = [_name(n) for n in frame[columns["name"]].tolist()]
     if "value" in columns:
         return list(zip(_whole(path, "value", frame[columns["value"]]), names, strict=True))
     colours = zip(*(_whole(path, c, frame[columns[c]]) for c in "rgb"), strict=True)

@@ -126,10 +126,10 @@ class MaskTable:
         return rows
 
 
-def mask_arrays(given: Any, name: str) -> Rows:
-    """(x, y) in memory with masks y, (n, height, width)."""
+def mask_arrays(given: Any, name: str, what: str = "masks") -> Rows:
+    """(x, y) in memory with masks y, (n, height, width); `what` they are is for messages."""
     if not isinstance(given, tuple | list) or len(given) != 2:
-        raise ArgumentError(f"{name} must be a pair (images, masks), got {type(given).__name__}")
+        raise ArgumentError(f"{name} must be a pair (images, {what}), got {type(given).__name__}")
     x, y = given
     rows = array_rows((x, None), name)
     if y is None and name != "test":
@@ -137,7 +137,7 @@ def mask_arrays(given: Any, name: str) -> Rows:
     if y is None:
         return rows
     if len(y) != len(rows):
-        raise DataError(f"{name} has {len(rows)} images but {len(y)} masks")
+        raise DataError(f"{name} has {len(rows)} images but {len(y)} {what}")
     rows.labels = list(zip(rows.sources, list(y), strict=True))
     return rows
 
@@ -180,6 +180,12 @@ class GivenMasks:
         if not there.any():
             raise DataError(f"no pixel of the {split} masks has a class: all of them are void")
         if split == "train":
+            if there.sum() == 1:
+                only = self.codes.names[int(there.argmax())]
+                raise DataError(
+                    f"all known pixels of the training masks are {only!r}, so there is nothing to tell apart: add "
+                    "masks with other classes, or look at what the numbers in the files are"
+                )
             self._trained = there
         elif (new := there & ~self._trained).any():
             numbers = np.flatnonzero(new)

@@ -270,3 +270,16 @@ def test_arguments() -> None:
         audit(data, el.folds(30, 3))
     with pytest.raises(ArgumentError, match="target= and test= are for a table"):
         audit(data, el.folds(20, 2), target="y")
+
+
+def test_cells_that_hold_lists_or_dictionaries_are_compared_by_what_is_in_them() -> None:
+    n = 40
+    frame = pd.DataFrame({"a": np.arange(n) + 0.5, "y": ["u", "v"] * (n // 2)})
+    frame["tags"] = [[f"t{i}", "x"] for i in range(n)]
+    frame["more"] = [{"k": i} if i else None for i in range(n)]
+    frame.loc[n - 1, "a"] = 0.5
+    frame.at[n - 1, "tags"], frame.at[n - 1, "more"] = ["t0", "x"], None
+    found = audit(frame, el.folds(n, 4, seed=0), target="y")
+    assert [(one.kind, one.items) for one in found.leaks] == [("equal items", (("0", str(n - 1)),))]
+    frame["y"] = [[label] for label in frame["y"]]
+    assert audit(frame, el.folds(n, 4, seed=0), target="y").leaks == found.leaks

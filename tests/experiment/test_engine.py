@@ -17,7 +17,7 @@ import pytest
 import torch
 
 import easylearn as el
-from easylearn.errors import ArgumentError, StateError, WeightsError
+from easylearn.errors import ArgumentError, SaveError, StateError, WeightsError
 from easylearn.experiment.engine import Engine, once
 from easylearn.experiment.leases import Leases
 from easylearn.experiment.store import History, Job
@@ -311,3 +311,17 @@ def test_who_waits_for_somebody_elses_job_leaves_no_files_and_asks_seldom(order:
                 one.run(workers, watch)
         assert [f.name for f in (tmp_path / "claims").iterdir() if not f.name.startswith(".")] == ["0000-0.0"]
     assert 0 < len(asked) <= 12
+
+
+def test_what_is_done_is_read_from_a_folder_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = ends(engine(tmp_path, JOBS[:1]).run())
+
+    def refused(self: Leases, name: str) -> bool:
+        raise SaveError(30, f"could not write {name}")
+
+    monkeypatch.setattr(Leases, "take", refused)
+    assert ends(engine(tmp_path, JOBS[:1]).run()) == before
+    with pytest.raises(SaveError, match="could not write round-0"):
+        engine(tmp_path / "new", JOBS[:1]).run()

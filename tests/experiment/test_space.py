@@ -4,6 +4,7 @@ import json
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -98,6 +99,9 @@ def test_what_is_no_space_is_refused(bad: dict[str, Any], words: str) -> None:
         (lambda: powers(2, 8, 1), "base must be a whole number of at least 2"),
         (lambda: ordered(5), "a list of values"),  # type: ignore[arg-type]
         (lambda: choice({"a": 1}), "a list of values"),
+        (lambda: choice({"b", "a"}), r"a set has another order.*give a list, such as \['a', 'b'\]"),
+        (lambda: choice([1.0, float("nan")]), "a choice is of.*got nan"),
+        (lambda: uniform(0, float("inf")), "must be a number that is finite, got inf"),
         (lambda: standard_space(["wdd"]), "'wd'"),
     ],
 )
@@ -124,3 +128,13 @@ def test_powers() -> None:
     assert powers(8, 512).values == (8, 16, 32, 64, 128, 256, 512)
     assert powers(1, 27, 3).values == (1, 3, 9, 27)
     assert standard_space(["lr", "batch_size"])["batch_size"] == powers(8, 512)
+
+
+def test_numbers_of_numpy_become_those_that_files_hold() -> None:
+    space = Space({
+        "lr": log(np.float32(0.5), np.float64(2)), "n": uniform(np.int64(1), np.int64(3), whole=True),
+        "k": choice(np.array([1, 2])), "x": ordered([np.float64(0.1), np.bool_(True)]),
+    })  # fmt: skip
+    assert Space.from_json(json.loads(json.dumps(space.to_json()))).to_json() == space.to_json()
+    point = space.check({"lr": np.float32(1), "n": np.int64(2), "k": np.int8(2), "x": np.float64(0.1)}, "point 0")
+    assert json.loads(json.dumps(point)) == point == {"lr": 1.0, "n": 2, "k": 2, "x": 0.1}

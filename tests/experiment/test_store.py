@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from pathlib import Path
@@ -7,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from easylearn.errors import StateError, WeightsError
+from easylearn.errors import SaveError, StateError, WeightsError
+from easylearn.experiment import store
 from easylearn.experiment.store import Job, Store, create_once, read_once
 
 SETTINGS = {"kind": "test", "names": ["a", "b"], "x": 0.1}
@@ -103,3 +105,59 @@ def test_what_is_not_whole_is_not_there(tmp_path: Path) -> None:
     assert read_once(tmp_path / "none") is None
     (tmp_path / "torn").write_text('{"a": 1')
     assert read_once(tmp_path / "torn") is None
+
+
+def test_a_folder_that_can_only_be_read_gives_what_it_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Store(tmp_path, SETTINGS)
+    one.add_round([Job(0)])
+    one.end(end(0))
+
+    def refused(path: Path) -> Path:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    def opened(path: Path, mode: str) -> Any:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(store, "part_of", refused)
+    monkeypatch.setattr(store, "open", opened, raising=False)
+    assert not create_once(tmp_path / "search.json", "other")
+    with pytest.raises(SaveError, match=r"new\.json: Read-only file system.*give a folder that can be written"):
+        create_once(tmp_path / "new.json", "{}")
+
+
+def test_events_and_folders_that_cannot_be_written_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: Any, **how: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    one = Store(tmp_path, SETTINGS)
+    monkeypatch.setattr(store, "append_lines", full)
+    with pytest.raises(SaveError, match=r"jsonl: No space left on device\. Free some space"):
+        one.end(end(0))
+    assert not one.history.ends
+    monkeypatch.setattr(Path, "mkdir", full)
+    with pytest.raises(SaveError, match=r"other: No space left on device"):
+        Store(tmp_path / "other", SETTINGS)
+
+
+def test_a_full_disk_leaves_no_file_that_passes_for_a_damaged_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full:
+        def __init__(self, path: Path, mode: str) -> None:
+            path.touch()
+
+        def __enter__(self) -> Full:
+            return self
+
+        def __exit__(self, *what: Any) -> None:
+            pass
+
+        def write(self, data: bytes) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "open", Full, raising=False)
+        with pytest.raises(SaveError, match="No space left"):
+            create_once(tmp_path / "search.json", "{}")
+    assert not list(tmp_path.iterdir())
+    Store(tmp_path, SETTINGS)

@@ -249,6 +249,10 @@ class TestAverages:
             average_predictions(said(), said(single_label(["cat", "dog", "cow"])))
         with pytest.raises(ArgumentError, match="got list"):
             average_predictions(said(), Prediction.of(CLASSES, PROBS))  # type: ignore[arg-type]
+        with pytest.raises(ArgumentError, match="for several items, got NoneType"):
+            average_predictions(said(), None)  # type: ignore[arg-type]
+        with pytest.raises(ArgumentError, match=r"of one item, learn\.predict\(\[item\]\)"):
+            average_predictions(Prediction.of(CLASSES, PROBS)[0])  # type: ignore[arg-type]
 
 
 def test_words_of_a_vocabulary() -> None:

@@ -147,6 +147,10 @@ class TestFiles:
 
 
 class TestLearner:
+    def test_a_folder_of_something_else_is_told_what_it_needs(self, tmp_path: Path) -> None:
+        with pytest.raises(WeightsError, match=r"is no folder of an encoder: it needs config\.json"):
+            TextBody(tmp_path).folder  # noqa: B018  (it is looked for when it is asked)
+
     def test_the_head_learns_on_stored_vectors_and_predict_reads_texts(self, folder: Path) -> None:
         learn = learner(folder)
         assert [(g.name, g.trainable) for g in learn.layer_groups] == [("stem", False), ("late", False), ("head", True)]

@@ -138,6 +138,30 @@ def test_boxes_without_an_area_are_left_out_and_told(folder: Path) -> None:
         read(folder, swapped, valid=None)
 
 
+def test_boxes_that_came_before_are_left_out_and_told(folder: Path) -> None:
+    again = ("./a.png", 2, 3, 20, 30, "cat")  # the same file, too
+    with pytest.warns(EasyLearnWarning, match=r"1 box that came before left out, the first: row 6 .*a\.png"):
+        data = read(folder, pd.DataFrame([*ROWS, again], columns=COLUMNS))
+    assert all_boxes(data) == EXPECTED
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read(folder, table(("a.png", 2, 3, 20, 30, "dog"), ("b.png", 2, 3, 20, 30, "cat")))  # others
+
+
+def test_classes_that_look_the_same_are_told(folder: Path) -> None:
+    with pytest.warns(EasyLearnWarning, match="'cat' and 'cat ' of the target 'label' differ only by blanks"):
+        read(folder, table(("b.png", 20, 1, 30, 10, "cat ")))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read(folder, table(("b.png", 20, 1, 30, 10, "cat ")), classes=["cat", "cat ", "dog"])  # meant so
+
+
+@pytest.mark.parametrize("label", ["", " "])
+def test_a_label_of_blanks_is_missing(folder: Path, label: str) -> None:
+    with pytest.raises(DataError, match=r"row 6 .*'label' is missing"):
+        read(folder, table(("b.png", 20, 1, 30, 10, label)))
+
+
 def test_boxes_outside_are_left_out_and_cut(folder: Path) -> None:
     with pytest.warns(EasyLearnWarning) as told:
         data = read(folder, table(("b.png", 70, 5, 90, 9, "cat"), ("c.png", 50, 40, 80, 60, "cat")))

@@ -89,7 +89,12 @@ def test_folders(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"make": "color"}, "colour"), ({"times": 1, "make": "sharp"}, "times"), ({"channels": 1}, "channels=3")],
+    [
+        ({"make": "color"}, "colour"),
+        ({"times": 1, "make": "sharp"}, "times"),
+        ({"channels": 1}, "channels=3"),
+        ({"times": 20, "make": "sharp"}, "times=20 leaves less than two pixels"),
+    ],
 )
 def test_what_cannot_be_is_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ArgumentError, match=words):
@@ -101,6 +106,8 @@ def test_images_that_validate_come_in_any_form() -> None:
         found = Image2ImageData.from_arrays(X[2:], valid)
         assert [len(found.ids(s)) for s in found.splits] == [len(X) - 2, 2]
     assert len(Image2ImageData.from_arrays(X, [0, 3]).ids("valid")) == 2
+    with pytest.raises(DataError, match=f"train has {len(X)} images but 1 images to be made of them"):
+        Image2ImageData.from_arrays((X, X[:1]), make="pairs")
     for alone in (X, (X, None)):
         with pytest.raises(DataError, match=r"train has images alone.*\(x, y\)"):
             Image2ImageData.from_arrays(alone, make="pairs")

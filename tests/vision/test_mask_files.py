@@ -88,6 +88,32 @@ def test_colours_and_palettes(tmp_path: Path) -> None:
     assert np.array_equal(numbers.read(png(tmp_path / "g.png", grey), "g"), ARRAY)
 
 
+@pytest.mark.parametrize("mode", ["P", "L", "1", "LA"])
+def test_colours_of_palettes_and_grey_ones_are_colours(mode: str, tmp_path: Path) -> None:
+    image = Image.fromarray(np.array([[0, 255]], np.uint8)).convert(mode)
+    if mode == "P":
+        image = Image.fromarray(np.array([[0, 1]], np.uint8), "P")
+        image.putpalette([0, 0, 0, 255, 255, 255])
+    image.save(tmp_path / "m.png")
+    found = codes_of({(255, 255, 255): "thing", (0, 0, 0): "back"}, None, False)
+    assert found.read(str(tmp_path / "m.png"), "m").tolist() == [[1, 0]]
+    with pytest.raises(DataError, match=r"m: the mask has numbers.*codes=\{0: \"Road\"\}"):
+        found.read(np.array([[0, 255]], np.uint8), "m")
+
+
+def test_numbers_in_the_forms_that_tables_and_json_have() -> None:
+    wanted = codes_of({0: "a", 1: "b", 7: "c"}, 9, False)
+    for codes in ({0.0: "a", 1.0: "b", 7.0: "c"}, {"0": "a", "1": "b", "7": "c"}, {"a": 0, "b": 1, "c": np.float64(7)}):
+        assert np.array_equal(codes_of(codes, np.array([9]), False).numbers, wanted.numbers)
+    for void in (9.0, np.int64(9), [9.0], range(9, 10)):
+        assert np.array_equal(codes_of({0: "a", 1: "b", 7: "c"}, void, False).numbers, wanted.numbers)
+    for codes in ({0: "a", 1: None}, {0: "a", 1: " "}, ["a", float("nan")]):
+        with pytest.raises(ArgumentError, match="the class of 1 has no name"):
+            codes_of(codes, None, False)
+    with pytest.raises(ArgumentError, match=r"from 0 to 255, got 0\.5"):
+        codes_of({0.5: "a", 1: "b"}, None, False)
+
+
 def test_colours_in_a_csv(tmp_path: Path) -> None:
     (tmp_path / "classes.csv").write_text("name,r,g,b\nroad,128,64,128\nsky,70,130,180\n")
     found = codes_of("classes.csv", None, False, tmp_path)

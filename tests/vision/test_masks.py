@@ -192,6 +192,14 @@ def test_masks_without_any_class_are_refused() -> None:
         MaskData.from_arrays((x, np.full_like(y, 255)), codes=CODES, void=255)
 
 
+def test_masks_of_one_class_are_refused() -> None:
+    x, y = arrays()
+    with pytest.raises(DataError, match="all known pixels of the training masks are 'back', so there is nothing"):
+        MaskData.from_arrays((x, y * 0), codes=CODES, batch_size=2)
+    y[:6] = 0  # of some images they may be
+    assert MaskData.from_arrays((x, y), valid=[0, 1], codes=CODES, batch_size=2).classes == tuple(CODES)
+
+
 def test_missing_and_doubled_masks_are_named(root: Path) -> None:
     Image.fromarray(scene(3)[1]).save(root / "train" / "masks" / "3.bmp")
     with pytest.raises(DataError, match=r"two masks of one name.*3\.bmp.*3\.png"):
