@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,15 +19,20 @@ from ..nn.bert import TextEncoder
 from ..nn.body_head import BodyHead
 from ..nn.heads import begin_at
 from ..options import strict
+from ..task import ExclusiveTask, Predictions
 from ..train.callback import Callback
 from ..train.record import Record
 from ..train.state import Run
 from .data import TextData
+from .word_model import listed, surest
 
 BATCH = 16  # texts that are compared with one another: 120 pairs
 STEPS = 40  # of an epoch at least: so many times some of few texts are shown again
 RATE = 2e-5
 HEAD_RATE = 1e-3
+SUREST = 1 / 3  # of the texts without labels: what is said of those the most surely
+AS_LONG = 0.9  # such texts are cut to the length that so many of the labelled ones have at most
+SHORTEST = 16  # and no shorter
 
 
 def pair_loss(vectors: Tensor, target: Tensor) -> Tensor:
@@ -76,8 +83,11 @@ class _PairLoss(Callback):
         self._vectors.clear()
 
 
-@strict({"n": "epochs", "n_epoch": "epochs", "num_epochs": "epochs", "rate": "lr"})
-def contrast(learn: Learner, epochs: int = 1, *, lr: float = RATE) -> Record:
+@strict({"n": "epochs", "n_epoch": "epochs", "num_epochs": "epochs", "rate": "lr", "unlabeled": "unlabelled"})
+def contrast(
+    learn: Learner, epochs: int = 1, *, lr: float = RATE, unlabelled: Sequence[str] = (),
+    said: Predictions | None = None,
+) -> Record:  # fmt: skip
     """Adapt the encoder of texts to the classes, then give it a new head: SetFit's step (arXiv 2209.11055).
 
     Of a batch of 16 texts all 120 pairs are compared, so that each text passes the encoder once for 15 pairs. An epoch
@@ -86,17 +96,25 @@ def contrast(learn: Learner, epochs: int = 1, *, lr: float = RATE) -> Record:
     the training; the new head's epoch ends with one, for which the encoder, another one by then, reads the validation
     texts anew. Where these are many and the labels few, that takes most of the time.
 
+    Where another model has `said` what texts without labels are, they are compared before that, with the labelled ones
+    among them and each cut to what most of these have in tokens. A `word_model` errs in another way than the encoder,
+    which can learn from it.
+
     Args:
         learn: of `text_classifier_learner(data, body=...)`, with one class per text.
         epochs: of the encoder.
         lr: highest rate of the encoder, whose every layer trains.
+        unlabelled: texts without labels, some thousand.
+        said: of these, by a model of the same classes: `counted.predict(unlabelled)`. The third that it is said of the
+            most surely is taken, as many of each class.
 
     Returns:
         The record of the new head's epoch, whose `before` has the seconds of the encoder's training. The learner is
         then frozen, and has the precompute that it had.
 
     Raises:
-        ArgumentError: the model has no such encoder, or the texts have several labels or numbers.
+        ArgumentError: the model has no such encoder, the texts have several labels or numbers, or `said` is not of
+            the texts without labels.
     """
     check_whole("epochs", epochs)
     check_number("lr", lr, "above 0")
@@ -104,18 +122,15 @@ def contrast(learn: Learner, epochs: int = 1, *, lr: float = RATE) -> Record:
     model, data = learn.model, learn.data
     if not isinstance(model, BodyHead) or not isinstance(model.body, TextEncoder) or not isinstance(data, TextData):
         raise ArgumentError("contrast needs a learner of text_classifier_learner(data, body=...) with its data")
-    if not learn.task.is_exclusive:
+    if not isinstance(learn.task, ExclusiveTask):
         raise ArgumentError(f"contrast compares texts of the same class with others, and this is {learn.task}")
-    precompute = learn.precompute
-    texts = data.training_only(BATCH, model.body.window)
-    repeats = -(-STEPS // max(len(texts.loader("train", training=True)), 1))
-    own = Learner(
-        texts, model, strategy=learn.strategy, seed=learn.seed, callbacks=[_PairLoss()], metrics=[],
-        progress=learn.progress, path=learn.path,
-    )  # fmt: skip
-    own.unfreeze()
-    begun = time.perf_counter()
-    own.fit_one_cycle(lr, epochs * repeats, pct_start=0.1, momentum=None)
+    precompute, given, begun = learn.precompute, listed(unlabelled), time.perf_counter()
+    if given or said is not None:
+        chosen, classes = surest(given, said, learn.task, SUREST)
+        most = min(max(int(np.quantile(data.store("train").lengths, AS_LONG)), SHORTEST), model.body.window)
+        more = data.with_more([given[i] for i in chosen], classes)
+        _draw_together(learn, more.training_only(BATCH, most), epochs, lr)
+    _draw_together(learn, data.training_only(BATCH, model.body.window), epochs, lr)
     seconds, head = time.perf_counter() - begun, model.head
     head.load_state_dict(registry.build(registry.describe(head)).state_dict())
     begin_at(head, first_outputs(data))
@@ -124,3 +139,14 @@ def contrast(learn: Learner, epochs: int = 1, *, lr: float = RATE) -> Record:
     record = learn.fit_one_cycle(HEAD_RATE, 1)
     record.before["contrast"] = seconds
     return record
+
+
+def _draw_together(learn: Learner, texts: TextData, epochs: int, lr: float) -> None:
+    """Train every layer of the learner's model by `pair_loss` of the training split of `texts`."""
+    repeats = -(-STEPS // max(len(texts.loader("train", training=True)), 1))
+    own = Learner(
+        texts, learn.model, strategy=learn.strategy, seed=learn.seed, callbacks=[_PairLoss()], metrics=[],
+        progress=learn.progress, path=learn.path,
+    )  # fmt: skip
+    own.unfreeze()
+    own.fit_one_cycle(lr, epochs * repeats, pct_start=0.1, momentum=None)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from .. import keyed
@@ -18,14 +19,14 @@ from ..data.split import Split, by_class
 from ..errors import ArgumentError, DataError
 from ..files import StrPath, digest
 from ..options import strict
-from ..task import Task, next_token
+from ..task import ExclusiveTask, Task, next_token
 from .gather import Folders, Gathered, Given, Rows, TextSplit, read_tables, rows_of
 from .loader import StreamLoader
 from .options import OLD_NAMES, Columns, LabelKeywords, LabelOptions, StreamKeywords, StreamOptions, TextOptions
 from .preprocess import EVAL_FACTOR, AnyText, StreamPreprocessor, TextPreprocessor
 from .processing import TextProcessor
 from .sources import Documents, Errors, as_names, is_one
-from .store import TokenStore
+from .store import TokenStore, TokenWriter
 from .tokenize import PretrainedTokenizer, Tokenizer
 from .torchtext import are_pairs, read_pairs
 from .vocab import Vocab
@@ -422,6 +423,22 @@ class TextData(_Texts):
         how = self.preprocessor
         how = replace(how, max_tokens=min(how.max_tokens or max_tokens, max_tokens))
         return TextData(self.task, {"train": self._split("train")}, how, batch_size=batch_size, weights=self._weights)
+
+    def with_more(self, texts: Sequence[str], numbers: npt.NDArray[np.int64]) -> TextData:
+        """The training split alone, and behind it more `texts` of classes with these `numbers`, one class each."""
+        assert isinstance(self.task, ExclusiveTask)
+        own, more = self._split("train"), self.preprocessor.processor.encode_all(texts)
+        assert own.target is not None
+        with TokenWriter(own.store.ids.dtype) as writer:
+            for piece in (*own.store.pieces(), *more.pieces()):
+                writer.add(*piece)
+            store = writer.finish()
+        target = torch.cat((self.task.class_numbers(own.target), torch.from_numpy(numbers)))
+        weights = self._weights
+        if weights is not None:
+            weights = np.concatenate((weights, np.full(len(texts), weights.mean(), weights.dtype)))
+        split = TextSplit(store, (*own.ids, *(f"more {i}" for i in range(len(texts)))), target)
+        return TextData(self.task, {"train": split}, self.preprocessor, batch_size=self.batch_size, weights=weights)
 
     def item_keys(self, split: SplitName, positions: Sequence[int] | None = None) -> Sequence[str]:
         """What each document is: its tokens, and what becomes of them."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -134,14 +135,14 @@ def word_model(
             raise ArgumentError("said must be of the texts in unlabelled, which is another word_model; give the texts")
         directions = unlabelled.directions
     elif said is not None:
-        directions = _said_of_words(_listed(unlabelled), said, data.task, texts)
+        directions = _said_of_words(listed(unlabelled), said, data.task, texts)
     else:
-        directions = _directions(_listed(unlabelled))
+        directions = _directions(listed(unlabelled))
     regression = LogisticRegression(C=C, max_iter=1000)
     return WordModel(data, words, directions, regression.fit(_inputs(words, directions, texts), answers, share))
 
 
-def _listed(texts: Any) -> list[str]:
+def listed(texts: Any) -> list[str]:
     """Texts without labels as a list."""
     if is_frame(texts) or isinstance(texts, str | Mapping) or not isinstance(texts, Iterable):
         raise ArgumentError(
@@ -150,6 +151,47 @@ def _listed(texts: Any) -> list[str]:
         )
     given = list(texts)
     return list(Documents.from_list(given, where="unlabelled")) if given else []
+
+
+def surest(
+    given: Sequence[str], said: Any, task: ExclusiveTask, fraction: float
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Of texts that something was `said` of those it is said of the most surely: their positions and their classes.
+
+    Args:
+        given: the texts.
+        said: `Predictions` of them.
+        task: of the labelled texts, whose classes they must be.
+        fraction: of the texts, which all classes share alike; of each at least one.
+    """
+    if not isinstance(said, Predictions) or len(said.probs) != len(given) or not given:
+        kind = f"of {len(said.probs):,}" if isinstance(said, Predictions) else f"a {type(said).__name__}"
+        raise ArgumentError(
+            f"said must be learn.predict(unlabelled), of each of the {len(given):,} texts without labels; got {kind}"
+        )
+    if difference := task.same_as(said.task):
+        raise ArgumentError(f"said is of other classes than the data: {difference}")
+    if len(given) < task.n_out:
+        raise ArgumentError(f"{len(given)} texts without labels are fewer than the {task.n_out} classes; give more")
+    each = max(int(fraction * len(given) / task.n_out), 1)
+    return _divided(said.probs, each).T.flatten().numpy(), np.repeat(np.arange(task.n_out), each)
+
+
+def _divided(probs: Tensor, each: int) -> Tensor:
+    """For each class the rows, (each, classes), that are most probably of it, none of two classes.
+
+    A row that several want is of that in which it is most probable (of equal ones the first), and the others take the
+    next: "deferred acceptance" (Gale and Shapley, 1962), which ends with what no row and class would both change.
+    """
+    wanted = probs.clone()
+    while True:
+        surest = wanted.argsort(dim=0, descending=True, stable=True)[:each]
+        takes = torch.zeros_like(probs, dtype=torch.bool).scatter_(0, surest, True)
+        of = torch.where(takes, probs, -1.0).argmax(1)
+        lost = takes.scatter(1, of[:, None], False)
+        if not lost.any():
+            return surest
+        wanted[lost] = -1.0
 
 
 def _counted(texts: Sequence[str]) -> tuple[Any, Any]:
@@ -196,41 +238,14 @@ class _WordsSay:
 
 def _said_of_words(given: Sequence[str], said: Any, task: ExclusiveTask, train: Sequence[str]) -> _WordsSay:
     """What the words of `given` say, if what was `said` of these is right; `train` are the labelled texts."""
-    if not isinstance(said, Predictions) or len(said.probs) != len(given) or not given:
-        kind = f"of {len(said.probs):,}" if isinstance(said, Predictions) else f"a {type(said).__name__}"
-        raise ArgumentError(
-            f"said must be learn.predict(unlabelled), of each of the {len(given):,} texts without labels; got {kind}"
-        )
-    if difference := task.same_as(said.task):
-        raise ArgumentError(f"said is of other classes than the data: {difference}")
     from sklearn.linear_model import LogisticRegression
 
-    if len(given) < task.n_out:
-        raise ArgumentError(f"{len(given)} texts without labels are fewer than the {task.n_out} classes; give more")
-    each = max(int(NAMED * len(given) / task.n_out), 1)
-    surest = _surest(said.probs, each)
+    chosen, classes = surest(given, said, task, NAMED)
     counts, found = _counted(given)
     regression = LogisticRegression(C=C, max_iter=1000)
-    regression.fit(found[surest.T.flatten().numpy()], np.repeat(np.arange(task.n_out), each))
+    regression.fit(found[chosen], classes)
     says = _WordsSay(counts, regression)
     return replace(says, spread=float(says.transform(train).std()) or 1.0)
-
-
-def _surest(probs: Tensor, each: int) -> Tensor:
-    """For each class the rows, (each, classes), that are most probably of it, none of two classes.
-
-    A row that several want is of that in which it is most probable (of equal ones the first), and the others take the
-    next: "deferred acceptance" (Gale and Shapley, 1962), which ends with what no row and class would both change.
-    """
-    wanted = probs.clone()
-    while True:
-        surest = wanted.argsort(dim=0, descending=True, stable=True)[:each]
-        takes = torch.zeros_like(probs, dtype=torch.bool).scatter_(0, surest, True)
-        of = torch.where(takes, probs, -1.0).argmax(1)
-        lost = takes.scatter(1, of[:, None], False)
-        if not lost.any():
-            return surest
-        wanted[lost] = -1.0
 
 
 def _inputs(words: Any, directions: Any, texts: Sequence[str]) -> Any:

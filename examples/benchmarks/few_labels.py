@@ -9,7 +9,8 @@ The same test texts for all; each seed draws other labels, half of each class. V
 all draws and kept in easylearn's cache. "reference" is scikit-learn on the same vectors as "frozen". Whatever the
 encoder says is averaged with TF-IDF, too: the rows "+ tfidf". With a table of texts without labels there is a
 `word_model`, too: "words" and "+ words". With `--named 3000` the frozen encoder says what so many of these are, and
-words learn from that: "taught"; "all" is the mean of these words, the frozen encoder and the one after `contrast`.
+words learn from that: "taught"; "all" is the mean of these words, the frozen encoder and the one after `contrast`. With
+`--more 12000` these words name as many others, and `contrast` learns from the surest of them: "contrast, named".
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import pandas as pd
 import torch
 
 from easylearn import Learner, Predictions, TextBody, TextData, contrast, text_classifier_learner, word_model
+from easylearn.texts.word_model import WordModel
 
 BEFORE_TEST = 8000  # texts of rt_polarity to draw labels from; those behind them are the test
 
@@ -90,6 +92,7 @@ def main() -> None:
     parser.add_argument("--max-tokens", type=int, help="of a text; eight windows if not given")
     parser.add_argument("--unlabelled", type=Path, help="a csv file with a column `text`")
     parser.add_argument("--named", type=int, default=0, help="of these, said by the frozen encoder")
+    parser.add_argument("--more", type=int, default=0, help="of the others, said by the words that were taught so")
     parser.add_argument("--epochs", type=int, default=1, help="of contrast")
     parser.add_argument(
         "--precision", default="fp32", help="bf16 takes a third of the time where the processor knows it"
@@ -103,6 +106,7 @@ def main() -> None:
     found: dict[tuple[int, str], list[float]] = {}
     unlabelled: Any = () if given.unlabelled is None else pd.read_csv(given.unlabelled)["text"].tolist()
     named = pd.DataFrame({"text": unlabelled}).sample(given.named, random_state=0) if given.named else None
+    more = [] if named is None else pd.Series(unlabelled).drop(named.index).sample(given.more, random_state=1).tolist()
 
     def note(n: int, way: str, seed: int, work: Callable[[], np.ndarray]) -> np.ndarray:
         begun = time.process_time()
@@ -137,6 +141,12 @@ def main() -> None:
                     beside["taught"] = note(n, "taught", seed, lambda words=words: words.predict().probs.numpy())
                     members = [beside["taught"], probs]
                     note(n, "frozen + taught", seed, lambda members=members: sum(members) / 2)
+                    if more:
+                        new = text_classifier_learner(data, body=body, **options)
+                        probs = note(
+                            n, "contrast, named", seed, lambda new=new, words=words: contrasted_by(words, new, more)
+                        )
+                        note(n, "all, named", seed, lambda members=[*members, probs]: sum(members) / 3)
                 elif members:
                     note(n, f"all, {way}", seed, lambda members=[*members, probs]: sum(members) / 3)
     print("\n| labels | way | accuracy: median [least, most] |\n|---|---|---|")
@@ -160,6 +170,12 @@ def frozen(learn: Learner) -> np.ndarray:
 def contrasted(learn: Learner, epochs: int) -> np.ndarray:
     """After SetFit's step."""
     contrast(learn, epochs)
+    return said(learn)
+
+
+def contrasted_by(words: WordModel, learn: Learner, texts: list[str]) -> np.ndarray:
+    """After SetFit's step on texts without labels, too, that words have named."""
+    contrast(learn, unlabelled=texts, said=words.predict(texts))
     return said(learn)
 
 

@@ -19,6 +19,7 @@ from easylearn.errors import ArgumentError, DataError, EasyLearnError, WeightsEr
 from easylearn.export import load_learner, load_predictor
 from easylearn.learning import Learner
 from easylearn.nn.bert import Bert
+from easylearn.task import Predictions
 from easylearn.texts.bodies import TextBody
 from easylearn.texts.contrast import contrast, pair_loss
 from easylearn.texts.data import TextData
@@ -304,6 +305,37 @@ class TestContrast:
         contrast(learn)
         assert set(seen) == {wanted}
 
+    def test_learns_from_texts_that_another_model_has_named(self, tmp_path: Path) -> None:
+        folder = encoder(tmp_path / "still", hidden_dropout_prob=0.0)
+        some = [t for t in TEXTS if t.endswith((GOOD[0], BAD[0]))]  # the other words are in texts without labels alone
+        labels = ["pos" if t.endswith(GOOD) else "neg" for t in some]
+        few = TextData.from_lists(some, labels, valid=[0, 1], progress=False)
+        good = torch.tensor([t.endswith(GOOD) for t in TEXTS]).float()
+        probs = 0.5 + (good - 0.5) * torch.linspace(0.4, 0.9, len(TEXTS))
+        said = Predictions.of(few.task, torch.stack([1 - probs, probs], 1), tuple(map(str, range(len(TEXTS)))))
+        apart = []
+        for more in ({}, {"unlabelled": TEXTS, "said": said}):
+            learn = text_classifier_learner(few, body=TextBody(folder, depth="last"), device="cpu", progress=False)
+            contrast(learn, lr=3e-3, **more)
+            text = learn.data.preprocessor.source(TEXTS).fetch(np.arange(len(TEXTS)), torch.device("cpu"))
+            learn.model.eval()
+            apart.append(float(pair_loss(learn.model.features(*text), good)))
+            assert len(learn.data.ids("train")) == len(some) - 2 and "valid" in learn.data.splits
+        assert apart[1] < 0.75 * apart[0]
+
+    def test_named_texts_are_cut_to_the_length_of_the_labelled(self, folder: Path) -> None:
+        learn, long = learner(folder), [f"{t} " * 9 for t in TEXTS]
+        learn.model.body.window = 20
+        said = Predictions.of(learn.task, torch.rand(36, 2), tuple(map(str, range(36))))
+        seen: list[tuple[int, int]] = []
+        learn.model.body.register_forward_pre_hook(
+            lambda module, given: seen.append((len(given[0]), given[0].shape[1])) if module.training else None
+        )
+        contrast(learn, unlabelled=long, said=said)
+        assert max(length for _, length in seen) == 16
+        assert len(learn.data.ids("train")) == 28
+        assert sum(n for n, _ in seen) == 14 * (28 + 12) + 20 * 28  # a third of them, and after that the labelled alone
+
     def test_what_cannot_be_compared_is_refused(self, folder: Path) -> None:
         numbers = TextData.from_lists(TEXTS, np.linspace(0, 1, 36), progress=False)
         with pytest.raises(ArgumentError, match="regression"):
@@ -313,6 +345,15 @@ class TestContrast:
             contrast(lstm)
         with pytest.raises(EasyLearnError, match="epochs"):
             contrast(learner(folder), 0)
+
+    def test_what_was_said_of_other_texts_is_refused(self, folder: Path) -> None:
+        learn = learner(folder)
+        said = learn.predict(TEXTS)
+        for more, about in ((TEXTS[1:], said), ([], said), (TEXTS, None), (TEXTS, said.probs)):
+            with pytest.raises(ArgumentError, match=r"said must be learn\.predict\(unlabelled\)"):
+                contrast(learn, unlabelled=more, said=about)  # type: ignore[arg-type]
+        with pytest.raises(ArgumentError, match="list of texts"):
+            contrast(learn, unlabelled="a text", said=said)
 
 
 def test_minilm_gives_the_published_vectors() -> None:

@@ -592,3 +592,17 @@ class TestOtherData:
         assert isinstance(data.vocab, Vocab)
         with pytest.raises(DataError, match="there is no test split"):
             data.ids("test")
+
+
+def test_more_texts_of_known_classes_stand_behind_the_training_split() -> None:
+    data = TextData.from_lists(TEXTS, LABELS, valid=[0], weights=np.linspace(1, 2, 16), **QUIET)
+    both = data.with_more(["bad film", "a film that nobody saw"], np.array([0, 1]))
+    assert both.splits == ("train",) and both.batch_size == data.batch_size and both.vocab is data.vocab
+    assert both.ids("train") == (*data.ids("train"), "more 0", "more 1")
+    loader, own = both.loader("train", training=True), data.loader("train", training=True)
+    assert loader.target is not None and own.target is not None
+    assert loader.target.tolist() == [*own.target.tolist(), 0, 1]
+    assert both.text("train", 14) == data.text("train", 14) and both.text("train", 15).endswith("bad film")
+    one, other = own.order.weights, loader.order.weights
+    assert one is not None and other is not None
+    np.testing.assert_allclose(other / other[0], [*one / one[0], *[one.mean() / one[0]] * 2])

@@ -19,7 +19,7 @@ from easylearn.errors import ArgumentError, DataError
 from easylearn.task import Predictions, average_predictions
 from easylearn.texts.data import TextData
 from easylearn.texts.learner import text_classifier_learner
-from easylearn.texts.word_model import _surest, word_model
+from easylearn.texts.word_model import _divided, word_model
 
 GOOD, BAD = ("good", "great", "fine", "lovely", "superb"), ("bad", "dull", "poor", "awful", "boring")
 RNG = np.random.default_rng(0)
@@ -76,7 +76,7 @@ class TestPredictions:
         n = each * k + seed
         probs = torch.rand(n, k, generator=torch.Generator().manual_seed(seed)).pow(3)
         probs = (probs * 2).round() / 2 if coarse else probs
-        rows = _surest(probs, each)
+        rows = _divided(probs, each)
         assert rows.shape == (each, k) and len(rows.flatten().unique()) == each * k
         of = torch.full((n,), -1)
         for c in range(k):
@@ -87,7 +87,7 @@ class TestPredictions:
         assert not both.any()
         if k == 2 and not coarse:
             two = torch.stack([1 - probs[:, 0], probs[:, 0]], 1)
-            assert torch.equal(_surest(two, each), two.argsort(dim=0, descending=True, stable=True)[:each])
+            assert torch.equal(_divided(two, each), two.argsort(dim=0, descending=True, stable=True)[:each])
 
     def test_says_the_same_of_a_split_as_of_its_texts_and_knows_the_targets(self) -> None:
         data = some_data()
