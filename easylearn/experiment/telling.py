@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from ..analysis.page import duration, number
-from ..train.waiting import shows_bars
+from ..train.waiting import bars, shows_bars
 from .lines import Row
 from .plans import losses_of
 from .store import History, Job, Key
@@ -27,10 +27,8 @@ class Line:
     """
 
     def __init__(self, total: int, shown: bool, unit: Unit = "trial") -> None:
-        from tqdm.auto import tqdm
-
         self.total, self.shown, self.unit = total, shown, unit
-        self._bar = tqdm(total=total, unit=unit, leave=True, disable=not (shown and shows_bars()))
+        self._bar = bars()(total=total, unit=unit, leave=True, disable=not (shown and shows_bars()))
         self._seen: set[Key] | None = None
 
     def __call__(self, history: History) -> None:

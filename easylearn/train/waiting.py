@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,8 +17,9 @@ PATIENCE = 2.0
 class Waiting:
     """A context that counts what is done, and tells of it on the standard error where that takes longer than a moment.
 
-    On a terminal and in a notebook it draws a bar that goes away. Elsewhere a line says how far it is and when it may
-    be done, each after twice the time of the one before, so that a night's work leaves a dozen lines in a log.
+    On a terminal and in a notebook with widgets it draws a bar that goes away. Elsewhere a line says how far it is and
+    when it may be done, each after twice the time of the one before, so that a night's work leaves a dozen lines in a
+    log.
 
     Args:
         what: is done, "precompute train" for one.
@@ -41,9 +43,7 @@ class Waiting:
         self._begun = time.monotonic()
         self._next = PATIENCE
         if self.shown and shows_bars():
-            from tqdm.auto import tqdm
-
-            self._bar = tqdm(
+            self._bar = bars()(
                 total=self.total, desc=self.what, leave=False, unit=f" {self.unit}", delay=PATIENCE, file=sys.stderr
             )
         return self
@@ -83,12 +83,24 @@ def _clock(seconds: float) -> str:
 
 
 def shows_bars() -> bool:
-    """Whether somebody sees a bar move: in a terminal, or in a notebook, whose output says that it is no terminal."""
-    return sys.stderr.isatty() or _in_notebook()
+    """Whether somebody sees a bar move: on a terminal, or in a notebook that has widgets."""
+    return sys.stderr.isatty() or _has_widgets()
 
 
-def _in_notebook() -> bool:
-    """Whether this process is the kernel of a notebook."""
+def bars() -> Any:
+    """Tqdm's bars: as widgets in a notebook that has these, else as text. `tqdm.auto` warns of one that has none."""
+    if _has_widgets():
+        from tqdm.notebook import tqdm as of_widgets
+
+        return of_widgets
+    from tqdm.std import tqdm as of_text
+
+    return of_text
+
+
+def _has_widgets() -> bool:
+    """Whether this process is the kernel of a notebook, whose output is no terminal, and ipywidgets is there."""
     module = sys.modules.get("IPython")
     shell = None if module is None else module.get_ipython()
-    return any(kind.__name__ == "ZMQInteractiveShell" for kind in type(shell).__mro__)
+    in_notebook = any(kind.__name__ == "ZMQInteractiveShell" for kind in type(shell).__mro__)
+    return in_notebook and find_spec("ipywidgets") is not None

@@ -38,14 +38,14 @@ class Count:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.rows: Counter[int] = Counter()
-        read = ItemStage.read
+        read = ItemStage.load
 
         def noted(stage: ItemStage, source: Any, name: str = "") -> Tensor:
             with open(folder / "decoded", "a", encoding="utf-8") as file:
                 file.write(f"{source}\n")
             return read(stage, source, name)
 
-        ItemStage.read = noted  # type: ignore[method-assign]
+        ItemStage.load = noted  # type: ignore[method-assign]
 
     def __call__(self, _: nn.Module, inputs: tuple[Tensor]) -> None:
         """As a hook of the body; rows of zeros only fill a batch up."""

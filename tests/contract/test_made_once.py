@@ -49,13 +49,13 @@ class Log:
 @pytest.fixture
 def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Log:
     made = Log(tmp_path)
-    read = ItemStage.read
+    read = ItemStage.load
 
     def noting(self: ItemStage, source: Any, name: str = "") -> Tensor:
         made.note("decoded", source)
         return read(self, source, name)
 
-    monkeypatch.setattr(ItemStage, "read", noting)
+    monkeypatch.setattr(ItemStage, "load", noting)
     return made
 
 

@@ -79,3 +79,18 @@ def test_on_a_terminal_there_is_a_bar_that_goes_away(
         wait.add(2)
     err = capsys.readouterr().err
     assert "reading:   0%" in err and "0/2" in err and err.rstrip("\r").endswith(" ")
+
+
+@pytest.mark.parametrize("widgets", [True, False])
+def test_a_notebook_has_bars_where_it_has_widgets(
+    widgets: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shell = type("ZMQInteractiveShell", (), {})()
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setattr(waiting, "find_spec", lambda name: object() if widgets and name == "ipywidgets" else None)
+    assert waiting.shows_bars() is widgets
+    assert waiting.bars().__module__ == ("tqdm.notebook" if widgets else "tqdm.std")
+    if not widgets:
+        with Waiting("reading", 9) as wait:
+            wait.add(9)
+        assert capsys.readouterr() == ("", "")

@@ -10,16 +10,16 @@ from ...nn.body_head import BodyHead, is_linear
 from ..callback import Callback
 from ..record import format_table
 from ..state import Run
-from ..waiting import shows_bars
+from ..waiting import bars, shows_bars
 
 FEW_STEPS = 10
 """A fit of fewer is hardly begun; with little data that is easily overlooked."""
 
 
 class Progress(Callback):
-    """A tqdm bar (terminal or notebook) while an epoch runs, then its row of the record.
+    """A tqdm bar (on a terminal, or in a notebook that has ipywidgets) while an epoch runs, then its row of the record.
 
-    Where the output is not a terminal, only the rows are printed. The loss is looked at only when the bar is drawn.
+    Elsewhere only the rows are printed. The loss is looked at only when the bar is drawn.
 
     Args:
         interval: seconds between two drawings of the bar.
@@ -33,11 +33,9 @@ class Progress(Callback):
         self._shown = True
 
     def on_fit_begin(self, run: Run) -> None:
-        from tqdm.auto import tqdm
-
         self._shown = run.strategy.is_main  # one of several processes is enough
         off = not (self._shown and shows_bars())
-        self._bar = tqdm(total=run.n_steps, initial=run.step, leave=False, disable=off, unit="batch")
+        self._bar = bars()(total=run.n_steps, initial=run.step, leave=False, disable=off, unit="batch")
         self._next, self._header = 0.0, ""
         if run.step == 0 and run.n_steps < FEW_STEPS and not _began_solved(run):
             self._print(
@@ -65,10 +63,8 @@ class Progress(Callback):
         self._print(row)
 
     def _print(self, line: str) -> None:
-        from tqdm.auto import tqdm
-
         if self._shown:
-            tqdm.write(line, file=sys.stdout)
+            bars().write(line, file=sys.stdout)
 
     def on_fit_end(self, run: Run) -> None:
         self._bar.close()
