@@ -283,7 +283,10 @@ def train(recipe: Recipe, job: Job, point: Any, folder: Path, watch: Any) -> Lea
             _check_takes(recipe.fit)
             if not own.exists():  # else a checkpoint's weights come over these
                 recipe.begun.check(learn.model)
-            recipe.fit(learn, point, **how, callbacks=[watch, *extra])
+            try:
+                recipe.fit(learn, point, **how, callbacks=[watch, *extra])
+            finally:
+                recipe.begun.end(learn.model)  # where it fails, too: on_error="skip" goes on with the next trial
         except _RungReached as reached:
             clear_frames(reached.__traceback__)  # circles, too: ExitStack's frame holds what was raised in it
         except AttributeError as error:
@@ -292,7 +295,6 @@ def train(recipe: Recipe, job: Job, point: Any, folder: Path, watch: Any) -> Lea
             raise ArgumentError(
                 f"p has no {error.name!r}, which make or fit reads. {did_you_mean(error.name or '', known)}"
             ) from error
-    recipe.begun.end(learn.model)
     return learn
 
 

@@ -78,6 +78,20 @@ def test_a_model_that_trials_share_is_refused(tmp_path: Path) -> None:
         spread(shared, fit, {"lr": 0.1}, seeds=2)
 
 
+def test_a_model_that_a_failed_trial_has_trained_is_refused_too(tmp_path: Path) -> None:
+    net = nn.Linear(4, 2)
+
+    def shared(p: Any) -> Learner:
+        return Learner(data()[0], net, seed=p.seed)
+
+    def fails(learn: Learner, p: Any, **how: Any) -> Any:
+        learn.fit(p.lr, 1, **how)
+        raise ValueError("after it has trained")
+
+    with pytest.raises(ArgumentError, match="an earlier trial has trained"):
+        search(shared, {"lr": SPACE["lr"]}, fails, tmp_path, trials=2, on_error="skip", progress=False)
+
+
 def test_a_shared_model_that_begins_anew_or_stays_frozen_is_taken() -> None:
     net, begun = nn.Sequential(nn.Linear(4, 3), nn.LazyLinear(2)), Begun()
     first = copy.deepcopy(net.state_dict())
