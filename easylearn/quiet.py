@@ -57,6 +57,9 @@ class Quiet:
                 if not isinstance(one[1], Quiet):
                     break
             filters.insert(0, self._filter)
+            for at in range(len(filters) - 1, 0, -1):  # where filters are set again and again there would be ever more
+                if filters[at] is self._filter:
+                    del filters[at]
 
     def match(self, text: str) -> bool:
         """Whether to keep a warning of this text back: what `warnings` asks the pattern of a filter."""

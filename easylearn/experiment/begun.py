@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from ..errors import ArgumentError, name_of
+from ..errors import ArgumentError, name_of, signature_of
 
 _SHOWN = {"make": "def make(p): return ...", "fit": "def fit(learn, p, **how): return learn.fit(p.lr, 3, **how)"}
 _FEW = 8  # rows of a parameter that are added up: a step changes all, but those of words that no text had
@@ -31,9 +31,8 @@ def check_functions(make: Any = ..., fit: Any = ...) -> None:
             continue
         if not callable(given):
             raise ArgumentError(f"{what} must be a function, got {given!r:.60}: {_SHOWN[what]}")
-        try:
-            takes = inspect.signature(given)
-        except (TypeError, ValueError):  # not known of all that can be called
+        takes = signature_of(given)
+        if takes is None:
             continue
         how = "p alone" if what == "make" else "a learner and p"
         try:
@@ -104,4 +103,4 @@ def _sums(model: nn.Module) -> Iterator[tuple[str, Tensor, float]]:
     for name, weights in model.named_parameters():
         if not is_lazy(weights):
             few = weights.detach()[:_FEW] if weights.ndim else weights.detach()
-            yield name, weights, float(few.double().sum())
+            yield name, weights, float(few.cpu().double().sum())  # there: Apple's GPUs have no float64

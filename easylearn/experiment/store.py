@@ -208,16 +208,17 @@ def create_once(path: Path, text: str, sync: bool = True) -> bool:
 
 def _create_exclusively(path: Path, text: str, why: OSError) -> bool:
     try:
-        with open(path, "xb") as file:
-            try:
-                file.write(text.encode())
-                file.flush()
-            except OSError:  # of a full disk: what is left of it would pass for a damaged one
-                path.unlink()
-                raise
+        file = open(path, "xb")  # noqa: SIM115 - a file that could not be made is not to be deleted
     except FileExistsError:
         return False
     except OSError as error:
+        raise _not_written(path, error) from why
+    try:
+        with file:
+            file.write(text.encode())
+    except OSError as error:  # of a full disk: what is left of it would pass for a damaged one
+        with suppress(OSError):
+            path.unlink()  # now that it is closed: Windows deletes no file that is open
         raise _not_written(path, error) from why
     return True
 

@@ -35,15 +35,17 @@ class Line:
         """Tell of what has ended since; what had ended at the first call came out of the folder, and is not told."""
         if not self.shown or (self._seen is not None and len(history.ends) == len(self._seen)):
             return
-        jobs, ends = {job.key: job for job in history.jobs}, list(history.ends.items())
-        known = history.ends.keys() if self._seen is None else self._seen
-        for end, (key, row) in enumerate(ends, 1):
-            if key not in known:
-                self._tell(row, jobs, dict(ends[:end]))
-        self._seen = set(history.ends)
+        jobs, seen = {job.key: job for job in history.jobs}, history.ends.keys() if self._seen is None else self._seen
+        ends: dict[Key, Row] = {}
+        for key, row in history.ends.items():
+            if key in jobs:  # else another process has planned and done it since the rounds were read: told next time
+                ends[key] = row
+                if key not in seen:
+                    self._tell(row, jobs, ends)
+        self._seen = set(ends)
         if not self._bar.disable:
-            self._bar.n = len({trial for trial, _ in history.ends})
-            self._bar.set_postfix_str(self._so_far([row for _, row in ends]), refresh=False)
+            self._bar.n = len({trial for trial, _ in ends})
+            self._bar.set_postfix_str(self._so_far(list(ends.values())), refresh=False)
             self._bar.refresh()
 
     def _tell(self, row: Row, jobs: Mapping[Key, Job], ends: Mapping[Key, Row]) -> None:
@@ -57,7 +59,8 @@ class Line:
         parts += [_values(job.point)] if self.unit == "trial" and job.point else []
         alike = [r for key, r in ends.items() if self.unit == "trial" or jobs[key].by == job.by]
         parts += [self._so_far(alike)] if len(alike) > 1 else []
-        self._bar.write("; ".join(filter(None, parts)), file=sys.stdout)
+        if sys.stdout is not None:  # as it is in a program of Windows without a console
+            self._bar.write(_writable("; ".join(filter(None, parts))), file=sys.stdout)
 
     def _so_far(self, rows: Sequence[Row]) -> str:
         """The best of trials, or the mean of others; nothing where none has a value."""
@@ -73,6 +76,12 @@ class Line:
     def close(self) -> None:
         """Leave the bar as it is."""
         self._bar.close()
+
+
+def _writable(text: str) -> str:
+    """What the standard output can take: on Windows, into a file, that is no word in another script."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _values(point: Mapping[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 import time
@@ -18,7 +17,7 @@ import torch
 from .. import keyed
 from ..data.bunch import SplitName
 from ..data.order import ItemLoader, Order, TensorSource
-from ..errors import ArgumentError, EasyLearnWarning, StateError, WeightsError, did_you_mean, name_of
+from ..errors import ArgumentError, EasyLearnWarning, StateError, WeightsError, did_you_mean, name_of, signature_of
 from ..files import StrPath, read_tensors, write_tensors
 from ..learning import Learner
 from ..nn.body_head import BodyHead
@@ -284,7 +283,10 @@ def train(recipe: Recipe, job: Job, point: Any, folder: Path, watch: Any) -> Lea
             _check_takes(recipe.fit)
             if not own.exists():  # else a checkpoint's weights come over these
                 recipe.begun.check(learn.model)
-            recipe.fit(learn, point, **how, callbacks=[watch, *extra])
+            try:
+                recipe.fit(learn, point, **how, callbacks=[watch, *extra])
+            finally:
+                recipe.begun.end(learn.model)  # where it fails, too: on_error="skip" goes on with the next trial
         except _RungReached as reached:
             clear_frames(reached.__traceback__)  # circles, too: ExitStack's frame holds what was raised in it
         except AttributeError as error:
@@ -293,16 +295,15 @@ def train(recipe: Recipe, job: Job, point: Any, folder: Path, watch: Any) -> Lea
             raise ArgumentError(
                 f"p has no {error.name!r}, which make or fit reads. {did_you_mean(error.name or '', known)}"
             ) from error
-    recipe.begun.end(learn.model)
     return learn
 
 
 def _check_takes(fit: Callable[..., Any]) -> None:
     """Refuse a fit that has no place for what it is to pass on."""
-    try:
-        takes = inspect.signature(fit).parameters.values()
-    except (TypeError, ValueError):  # not known of all that can be called
+    signature = signature_of(fit)
+    if signature is None:
         return
+    takes = signature.parameters.values()
     names = {p.name for p in takes if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
     lacks = [name for name in ("checkpoint", "every", "keep", "callbacks") if name not in names]
     if lacks and all(p.kind != p.VAR_KEYWORD for p in takes):

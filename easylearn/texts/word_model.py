@@ -181,17 +181,21 @@ def _divided(probs: Tensor, each: int) -> Tensor:
     """For each class the rows, (each, classes), that are most probably of it, none of two classes.
 
     A row that several want is of that in which it is most probable (of equal ones the first), and the others take the
-    next: "deferred acceptance" (Gale and Shapley, 1962), which ends with what no row and class would both change.
+    next, until no row and class would both change ("stable", Gale and Shapley, 1962). Both go by the same numbers, so
+    the surest pairs come first; each turn takes those before the next class is full.
     """
-    wanted = probs.clone()
-    while True:
-        surest = wanted.argsort(dim=0, descending=True, stable=True)[:each]
-        takes = torch.zeros_like(probs, dtype=torch.bool).scatter_(0, surest, True)
-        of = torch.where(takes, probs, -1.0).argmax(1)
-        lost = takes.scatter(1, of[:, None], False)
-        if not lost.any():
-            return surest
-        wanted[lost] = -1.0
+    wanted, of = probs.clone(), torch.full((len(probs),), -1)
+    classes = torch.arange(probs.shape[1])
+    left = torch.full_like(classes, each)
+    while left.any():
+        best, at = wanted.max(1)
+        order = best.argsort(descending=True, stable=True)[: int((best >= 0).sum())]
+        taken = (at[order, None] == classes).cumsum(0, dtype=torch.int32)
+        end = int(((taken >= left) & (left > 0)).any(1).int().argmax()) + 1  # with the row that fills a class
+        of[order[:end]], left = at[order[:end]], left - taken[end - 1]
+        wanted[order[:end]], wanted[:, left == 0] = -1.0, -1.0
+    own = torch.where(of[:, None] == classes, probs, -1.0)
+    return own.argsort(dim=0, descending=True, stable=True)[:each]
 
 
 def _counted(texts: Sequence[str]) -> tuple[Any, Any]:

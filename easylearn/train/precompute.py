@@ -237,23 +237,22 @@ class _Filling:
         return np.flatnonzero(~there)
 
     def _compute(self, missing: Indices) -> None:
-        with Waiting(f"precompute {self.split}", len(missing), self.shown) as wait:
-            for alone in (False, False, True):
-                loader, given = _some(self.data.loader(self.split), missing), 0
-                with kept_memory(self.strategy.device), self.strategy.evaluating(self.model), keyed.scoped_rng():
-                    with closing(loader.batches(self.strategy.device)) as batches:
-                        for batch in batches:
-                            self._add(batch.inputs, missing[batch.index.numpy()].tolist(), loader.batch_size, alone)
-                            given += len(batch.index)
-                            wait.add(len(batch.index))
-                if given != len(missing):
-                    raise DataError(f"the {self.split} split gave {given} of {len(missing)} items while precomputing")
+        for alone in (False, False, True):
+            loader = _some(self.data.loader(self.split), missing)
+            wait = Waiting(f"precompute {self.split}", len(missing), self.shown)
+            with wait, kept_memory(self.strategy.device), self.strategy.evaluating(self.model), keyed.scoped_rng():
+                with closing(loader.batches(self.strategy.device)) as batches:
+                    for batch in batches:
+                        self._add(batch.inputs, missing[batch.index.numpy()].tolist(), loader.batch_size, alone)
+                        wait.add(len(batch.index))
+            if wait.done != len(missing):
+                raise DataError(f"the {self.split} split gave {wait.done} of {len(missing)} items while precomputing")
+            missing = self._missing()
+            if self._store is not None and len(missing):  # others are computing them, or have ended meanwhile
+                self._store.wait(missing.tolist(), FEATURE_PATIENCE)
                 missing = self._missing()
-                if self._store is not None and len(missing):  # others are computing them, or have ended meanwhile
-                    self._store.wait(missing.tolist(), FEATURE_PATIENCE)
-                    missing = self._missing()
-                if not len(missing):
-                    return
+            if not len(missing):
+                return
 
     def _add(self, inputs: tuple[Tensor, ...], items: list[int], size: int, alone: bool) -> None:
         """Compute and keep what nobody else computes of one batch; `alone`: all of it that is not there."""

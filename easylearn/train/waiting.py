@@ -67,7 +67,8 @@ class Waiting:
 
     def _tell(self, text: str) -> None:
         self._told = True
-        print(f"{self.what}: {text}", file=sys.stderr, flush=True)
+        if sys.stderr is not None:  # else it would go to the standard output
+            print(f"{self.what}: {text}", file=sys.stderr, flush=True)
 
     def __exit__(self, kind: object, *error: object) -> None:
         if self._bar is not None:
@@ -84,7 +85,8 @@ def _clock(seconds: float) -> str:
 
 def shows_bars() -> bool:
     """Whether somebody sees a bar move: on a terminal, or in a notebook that has widgets."""
-    return sys.stderr.isatty() or _has_widgets()
+    is_terminal = sys.stderr is not None and sys.stderr.isatty()  # a program of Windows without a console has none
+    return is_terminal or _has_widgets()
 
 
 def bars() -> Any:

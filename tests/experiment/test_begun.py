@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import nn
 
 import easylearn as el
@@ -77,6 +78,20 @@ def test_a_model_that_trials_share_is_refused(tmp_path: Path) -> None:
         spread(shared, fit, {"lr": 0.1}, seeds=2)
 
 
+def test_a_model_that_a_failed_trial_has_trained_is_refused_too(tmp_path: Path) -> None:
+    net = nn.Linear(4, 2)
+
+    def shared(p: Any) -> Learner:
+        return Learner(data()[0], net, seed=p.seed)
+
+    def fails(learn: Learner, p: Any, **how: Any) -> Any:
+        learn.fit(p.lr, 1, **how)
+        raise ValueError("after it has trained")
+
+    with pytest.raises(ArgumentError, match="an earlier trial has trained"):
+        search(shared, {"lr": SPACE["lr"]}, fails, tmp_path, trials=2, on_error="skip", progress=False)
+
+
 def test_a_shared_model_that_begins_anew_or_stays_frozen_is_taken() -> None:
     net, begun = nn.Sequential(nn.Linear(4, 3), nn.LazyLinear(2)), Begun()
     first = copy.deepcopy(net.state_dict())
@@ -91,6 +106,33 @@ def test_a_shared_model_that_begins_anew_or_stays_frozen_is_taken() -> None:
     begun.end(net)
     net[0].reset_parameters()
     begun.check(net)  # another beginning of its own
+
+
+def test_a_device_without_float64_is_asked_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    double = torch.Tensor.double
+
+    def of_apple(weights: torch.Tensor) -> torch.Tensor:
+        assert weights.requires_grad is False and moved == ["cpu"], "Apple's GPUs have no float64"
+        return double(weights)
+
+    moved: list[str] = []
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda weights: moved.append("cpu") or weights)
+    monkeypatch.setattr(torch.Tensor, "double", of_apple)
+    Begun().check(nn.Linear(2, 2, bias=False))
+
+
+def test_names_of_types_that_are_not_there_are_not_asked_for() -> None:
+    """Python 3.14 looks for them when the signature is asked for, and those for type checkers alone are missing."""
+
+    class Later:
+        @property
+        def __signature__(self) -> Any:
+            raise NameError("name 'DataFrame' is not defined")
+
+        def __call__(self, p: Any) -> Any:
+            return p
+
+    check_functions(make=Later(), fit=Later())
 
 
 def test_nothing_has_begun_in_another_process_and_no_model_is_kept() -> None:

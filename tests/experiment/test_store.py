@@ -142,21 +142,30 @@ def test_events_and_folders_that_cannot_be_written_are_told(tmp_path: Path, monk
 def test_a_full_disk_leaves_no_file_that_passes_for_a_damaged_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    is_open, unlink = [False], Path.unlink
+
     class Full:
         def __init__(self, path: Path, mode: str) -> None:
             path.touch()
 
         def __enter__(self) -> Full:
+            is_open[0] = True
             return self
 
         def __exit__(self, *what: Any) -> None:
-            pass
+            is_open[0] = False
 
         def write(self, data: bytes) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    def of_windows(path: Path) -> None:
+        if is_open[0]:
+            raise PermissionError(errno.EACCES, "used by another process")
+        unlink(path)
+
     with monkeypatch.context() as patched:
         patched.setattr(store, "open", Full, raising=False)
+        patched.setattr(Path, "unlink", of_windows)
         with pytest.raises(SaveError, match="No space left"):
             create_once(tmp_path / "search.json", "{}")
     assert not list(tmp_path.iterdir())

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,31 @@ def test_a_line_for_each_trial_with_the_best_so_far(capsys: pytest.CaptureFixtur
         "[2/7] trial 1: auc 0.5000 in 1.2 s; lr=0.03333, hidden=4; best auc 0.9000 (trial 0)",
         "[3/7] trial 2: auc 0.9500 in 1.2 s (stopped); lr=0.03333, hidden=4; best auc 0.9500 (trial 2)",
         "[4/7] trial 3: diverged in 1.2 s (the loss became nan); lr=0.03333, hidden=4; best auc 0.9500 (trial 2)",
+    ]
+
+
+def test_what_ended_before_its_round_was_read_is_told_with_it(capsys: pytest.CaptureFixture[str]) -> None:
+    """Rounds are read before what has ended, and another process may plan and end a trial in between."""
+    line, history = Line(2, True), history_of(Job(0))
+    line(history)
+    ended(history, 1, value=0.5)
+    line(history)
+    assert capsys.readouterr().out == ""
+    history.rounds.append([Job(1)])
+    line(history), line(history)
+    assert capsys.readouterr().out == "[1/2] trial 1: auc 0.5000 in 1.2 s\n"
+
+
+def test_an_output_that_cannot_take_a_text_ends_no_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.BytesIO()
+    for out in (io.TextIOWrapper(file, "cp1252", write_through=True), None):
+        line, history = Line(1, True), history_of(Job(0, {"arch": "日ö"}))
+        line(history)
+        ended(history, 0, value=0.5)
+        monkeypatch.setattr(sys, "stdout", out)
+        line(history)
+    assert file.getvalue().decode("cp1252").splitlines() == [
+        "[1/1] trial 0: auc 0.5000 in 1.2 s; arch='\\u65e5ö'",
     ]
 
 

@@ -89,6 +89,21 @@ class TestPredictions:
             two = torch.stack([1 - probs[:, 0], probs[:, 0]], 1)
             assert torch.equal(_divided(two, each), two.argsort(dim=0, descending=True, stable=True)[:each])
 
+    def test_classes_that_want_the_same_texts_take_no_more_turns_than_there_are_classes(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of one class that is all but sure the others want the same texts, one after the other."""
+        turns, argsort = [], torch.Tensor.argsort
+
+        def counted(*args: Any, **how: Any) -> torch.Tensor:
+            turns.append(1)
+            return argsort(*args, **how)
+
+        logits = 0.1 * torch.randn(300, 6, generator=torch.Generator().manual_seed(0))
+        logits[:, 0] = torch.linspace(0, 3, 300)
+        monkeypatch.setattr(torch.Tensor, "argsort", counted)
+        assert len(_divided(logits.softmax(1), 50).flatten().unique()) == 300 and len(turns) <= 7
+
     def test_says_the_same_of_a_split_as_of_its_texts_and_knows_the_targets(self) -> None:
         data = some_data()
         words = word_model(data, UNLABELLED)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import shutil
 import threading
 import time
@@ -606,6 +607,21 @@ class TestSeveralAtOnce:
         rest = torch.ones(22, dtype=torch.bool).index_fill(0, late, False)
         assert torch.equal(found[rest], expected[rest])
         torch.testing.assert_close(found[late], expected[late])  # in other places of another batch: up to a last bit
+
+    def test_no_more_items_are_told_of_than_there_are(
+        self, make_learner: MakeLearner, make_data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:  # fmt: skip
+        """What others hold is gone through again, and was counted again: 26 of 22 items, about -1:59:59 to go."""
+        monkeypatch.setattr("easylearn.train.precompute.FEATURE_PATIENCE", 0.0)
+        monkeypatch.setattr(waiting, "PATIENCE", 0.0)
+        data = make_data()
+        model = body_head(make_learner("body_head", data))
+        other = self.claimed(model, data, tmp_path / "features", [2, 3, 20])
+        features(FeatureStore(tmp_path / "features").telling(True), model, data, "train")
+        told = re.findall(r"train: (\d+)(?: of (\d+))? items", capsys.readouterr().err)
+        assert ("22", "") in told and all(int(n) <= int(of or 22) for n, of in told)
+        assert not other.sound()[[2, 3, 20]].any()
 
     @staticmethod
     def claimed(model: BodyHead, data: TensorData, folder: Path, items: list[int]) -> ItemStore:

@@ -70,6 +70,17 @@ def test_silence(clock: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     assert capsys.readouterr() == ("", "")
 
 
+def test_a_program_without_a_console_is_told_nothing(
+    clock: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On Windows it has no streams at all."""
+    monkeypatch.setattr(sys, "stderr", None)
+    with Waiting("reading", 9) as wait:
+        clock.now += 3
+        wait.add(5)
+    assert wait.done == 5 and capsys.readouterr() == ("", "")
+
+
 def test_on_a_terminal_there_is_a_bar_that_goes_away(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
