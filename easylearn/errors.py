@@ -94,9 +94,12 @@ def check_whole(name: str, value: Any, least: int = 1) -> None:
     easylearn.errors.ArgumentError: epochs must be a whole number of at least 1, got 0
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        is_numpy = isinstance(value, Integral) and not isinstance(value, int) and int(value) >= least
-        advice = f": write int({int(value)})" if is_numpy else ""  # settings are written down, in Python's own numbers
-        raise ArgumentError(f"{name} must be a whole number of at least {least}, got {value!r:.100}{advice}")
+        shown, advice = f"{value!r:.100}", ""
+        if isinstance(value, Integral) and not isinstance(value, int):  # of NumPy, whose older editions show 3
+            shown = f"np.{type(value).__name__}({value})"
+            # Settings are written down, in Python's own numbers.
+            advice = f": write int({value})" if int(value) >= least else ""
+        raise ArgumentError(f"{name} must be a whole number of at least {least}, got {shown}{advice}")
 
 
 _BOUNDS = {"at least": operator.ge, "above": operator.gt, "at most": operator.le, "below": operator.lt}

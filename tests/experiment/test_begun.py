@@ -92,6 +92,7 @@ def test_a_model_that_a_failed_trial_has_trained_is_refused_too(tmp_path: Path) 
         search(shared, {"lr": SPACE["lr"]}, fails, tmp_path, trials=2, on_error="skip", progress=False)
 
 
+@pytest.mark.filterwarnings("ignore:Lazy modules")  # of torch 2.3
 def test_a_shared_model_that_begins_anew_or_stays_frozen_is_taken() -> None:
     net, begun = nn.Sequential(nn.Linear(4, 3), nn.LazyLinear(2)), Begun()
     first = copy.deepcopy(net.state_dict())
