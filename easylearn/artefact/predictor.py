@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby, islice
@@ -95,7 +95,7 @@ class Predictor:
         """Predictions of what can be read."""
         ids, probs, places = list[str](), Gathered(), list[Placement]()
         errors: dict[str, str] = {}
-        counted = None if self.preprocessor.is_file(items) or not hasattr(items, "__len__") else len(items)
+        counted = None if self.preprocessor.is_file(items) or not isinstance(items, Sized) else len(items)
         with self._waiting(counted) as wait:
             for name, found in self.stream(items, "skip"):
                 wait.add(1)
