@@ -529,7 +529,7 @@ class Learner:
         if split is not None:
             raise ArgumentError(f"predict takes items or split={split!r}, not both")
         how = self.data.preprocessor, self.strategy, self.data.batch_size
-        return Predictor(self.model, self.task, *how).predict(items, on_error)
+        return Predictor(self.model, self.task, *how, progress=self.progress).predict(items, on_error)
 
     @strict(_OLD_SPLIT)
     def tta(self, n_aug: int = 4, *, split: SplitName = "valid") -> Predictions:

@@ -1,4 +1,4 @@
-"""Warnings that one thread is not told of, while the filters of all others stay as they are.
+"""Warnings that one thread is not told of, while the filters of all others stay as they are, and notes told once.
 
 `warnings.catch_warnings` puts back the filters that it found. Those are the whole process's: where two threads overlap,
 whoever leaves last puts back what it found while the other was inside, and "ignore" stays for good, or a filter that
@@ -12,6 +12,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, cast
 
 _NOTHING = "(?!)"
@@ -72,6 +73,41 @@ class Quiet:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return re.compile, (_NOTHING,)  # joblib sends the filters to other processes, where no thread is inside
+
+
+_told: ContextVar[set[str] | None] = ContextVar("told", default=None)
+
+
+@contextmanager
+def each_once(told: set[str]) -> Iterator[None]:
+    """A context in which `note` prints what is not in `told` yet, and puts it there.
+
+    Twenty trials make the same data twenty times, and what was guessed of its columns is news the first time.
+
+    >>> with each_once(set()):
+    ...     for _ in range(3):
+    ...         note("3 columns are numbers")
+    3 columns are numbers
+    """
+    token = _told.set(told)
+    try:
+        yield
+    finally:
+        _told.reset(token)
+
+
+def note(text: str) -> None:
+    """Print something that was guessed of the user's data; within `each_once`, what was printed there before is not.
+
+    >>> note("label: 3 different whole numbers, taken as classes")
+    label: 3 different whole numbers, taken as classes
+    """
+    told = _told.get()
+    if told is not None:
+        if text in told:
+            return
+        told.add(text)
+    print(text)
 
 
 no_warnings = Quiet()

@@ -22,6 +22,7 @@ from easylearn.nn.groups import LayerGroup
 from easylearn.task import multi_label, regression, single_label
 from easylearn.train import waiting
 from easylearn.train.callback import Callback
+from easylearn.train.callbacks import progress
 from easylearn.train.optim import sgd
 from easylearn.train.state import Run
 
@@ -50,6 +51,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """How long something takes changes nothing that is said; a test that asks for it sets another patience."""
     monkeypatch.setattr(waiting, "PATIENCE", float("inf"))
+    monkeypatch.setattr(progress, "LONG", float("inf"))
 
 
 @pytest.fixture

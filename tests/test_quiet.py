@@ -14,7 +14,7 @@ import pytest
 from sklearn.utils.parallel import Parallel, delayed
 
 import easylearn
-from easylearn.quiet import Quiet, no_warnings
+from easylearn.quiet import Quiet, each_once, no_warnings, note
 
 PACKAGE = Path(easylearn.__file__).parent
 
@@ -128,3 +128,28 @@ def test_scikit_learn_passes_filters_on_to_its_workers() -> None:
 def test_the_library_changes_no_filters_of_others() -> None:
     found = [f for f in PACKAGE.rglob("*.py") if "warnings.catch_warnings(" in f.read_text(encoding="utf-8")]
     assert [f.name for f in found] == ["report.py"]  # which must hear what is said, and gives back what is not its own
+
+
+def test_a_note_is_printed_once_within_and_each_time_outside(capsys: pytest.CaptureFixture[str]) -> None:
+    told: set[str] = set()
+    for _ in range(2):  # two trials of one search
+        with each_once(told):
+            note("3 numbers"), note("3 numbers"), note("4 numbers")
+    with each_once(set()):  # another search
+        note("3 numbers")
+    note("3 numbers"), note("3 numbers")
+    assert capsys.readouterr().out.split(" numbers\n")[:-1] == ["3", "4", "3", "3", "3"]
+
+
+def test_an_error_within_leaves_nothing_behind_and_other_threads_are_outside(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail() -> None:
+        in_another(lambda: note("a"))
+        note("a")
+        raise ValueError("torn")
+
+    with pytest.raises(ValueError, match="torn"), each_once({"a"}):
+        fail()
+    note("a")
+    assert capsys.readouterr().out == "a\na\n"

@@ -165,7 +165,7 @@ def baseline_of(
     """
     if found is None or record is None or not record.epochs:
         return None
-    seconds = sum(row["seconds"] for row in record.epochs)
+    seconds = sum(row["seconds"] for row in record.epochs) + sum(record.before.values())
     try:
         said = found.logits, found.targets
         run = replace(run, data=found.data)  # of many persons some

@@ -29,6 +29,7 @@ from .drawings import shows_images
 from .interpret import Interpretation, interpret
 from .page import Html, Piece, drawing, duration, frame, listed, number, pairs, plain, section, table, whole_page
 from .plots import SchedPlots, grid
+from .summary import told_parameters
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -260,7 +261,7 @@ def _configuration(run: RunContext, settings: Mapping[str, Any]) -> list[tuple[s
         *((name.replace("_", " "), value) for name, value in task.settings().items()),
         ("loss", "the task's own" if task.loss_fn is None else name_of(task.loss_fn)),
         ("metrics", ", ".join(m.name for m in task.metrics) or "none"),
-        ("model", f"{type(run.model).__name__}, {total:,} parameters, {training:,} of them train"),
+        ("model", f"{type(run.model).__name__}, {told_parameters(total, training)}"),
         ("layer groups", "\n".join(groups)),
         ("batch size", run.data.batch_size),
         ("device and precision", f"{strategy.device}, {strategy.precision}"),
@@ -283,12 +284,12 @@ def _data(data: Data[Any]) -> list[Piece]:
 
 
 def _environment(run: RunContext) -> list[tuple[str, str]]:
-    device = run.strategy.device
+    device, threads = run.strategy.device, torch.get_num_threads()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} cores"
     return [
         *{**library_versions(), "torch": str(torch.__version__)}.items(),
         ("system", f"{platform.system()} {platform.release()}, {platform.machine()}"),
-        ("device", f"{device}, {name}, {torch.get_num_threads()} threads"),
+        ("device", f"{device}, {name}, {threads} thread{'s' if threads > 1 else ''}"),
     ]
 
 
@@ -303,7 +304,7 @@ def _odd_training(record: Record | None) -> list[str]:
     if bad:
         notes.append(f"{bad} of {len(record)} training losses were no finite numbers.")
     valid = [(row["valid_loss"], int(row["epoch"])) for row in record.epochs if "valid_loss" in row]
-    if valid and math.isfinite(valid[-1][0]):
+    if valid and math.isfinite(valid[-1][0]) and record.kept is None:  # else the last epoch's weights are gone
         last, best = valid[-1][0], min(valid)
         if last > best[0] + ROSE * abs(best[0]):
             notes.append(

@@ -55,8 +55,16 @@ def summarise(model: nn.Module, loader: Loader, groups: Sequence[ParamGroup], st
         rows.append((group, name, type(module).__name__, shapes.get(id(module), "-"), *said))
     total = sum(g.n_params() for g in groups)
     training = sum(g.n_params(trainable_only=True) for g in groups)
-    text = f"{_table(rows)}\n{total:,} parameters, {training:,} of them train"
-    return Summary(text)
+    return Summary(f"{_table(rows)}\n{told_parameters(total, training)}")
+
+
+def told_parameters(total: int, training: int) -> str:
+    """How many parameters there are, and how many of them train.
+
+    >>> told_parameters(1200, 200), told_parameters(1200, 1200)
+    ('1,200 parameters, 200 of them train', '1,200 parameters, all of them train')
+    """
+    return f"{total:,} parameters, {'all' if training == total else f'{training:,}'} of them train"
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

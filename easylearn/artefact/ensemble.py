@@ -19,6 +19,7 @@ from ..errors import ArgumentError, DataError, StateError, WeightsError
 from ..files import StrPath
 from ..placement import Placement
 from ..task import Task
+from ..train.waiting import Waiting
 from .archive import Archive, write_archive
 from .predictor import Predictor
 
@@ -181,8 +182,11 @@ class Ensemble(Predictor):
     ranks: Mapping[int, Tensor] = field(default_factory=dict)
     reader: tuple[int, ...] = ()
 
-    def _probs(self, read: Items, some: Indices | None = None) -> Tensor:
-        return self._joined([one._probs(own, some) for one, own in self._of_each(read)])
+    def _probs(self, read: Items, some: Indices | None = None, wait: Waiting | None = None) -> Tensor:
+        probs = self._joined([one._probs(own, some) for one, own in self._of_each(read)])
+        if wait is not None:
+            wait.add(len(probs))  # an item is done when all members have said what it is
+        return probs
 
     def _views(self, read: Items, n_aug: int) -> tuple[Tensor, Tensor]:
         said, views = zip(*(one._views(own, n_aug) for one, own in self._of_each(read)), strict=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby, islice
@@ -26,6 +26,7 @@ from ..task import Prediction, Predictions, Task
 from ..task.gathered import Gathered, by_pieces
 from ..train.predict import gather, together
 from ..train.strategy import Strategy
+from ..train.waiting import Waiting
 from .model_file import BUILD_ERRORS
 
 OnError = Literal["raise", "skip"]
@@ -39,6 +40,7 @@ class Predictor:
 
     `load_predictor` makes one out of a file: `model` gives logits, `task` says what they mean, `preprocessor` prepares
     items, `strategy` has device and precision, `batch_size` is that of inputs, `info` what the file says of the model.
+    With `progress`, as a learner has it, `predict` tells how far it is where that takes long; a server wants it silent.
     """
 
     model: nn.Module
@@ -47,6 +49,7 @@ class Predictor:
     strategy: Strategy
     batch_size: int
     info: Mapping[str, Any] = field(default_factory=dict)
+    progress: bool = field(default=False, kw_only=True)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -77,10 +80,12 @@ class Predictor:
         ids: list[str] = []
         probs = Gathered()
         places: list[Placement] = []
-        for read in self._files(items) if is_file else [self.preprocessor.read(items)]:
-            ids += read.ids
-            probs.add(self._probs(read))
-            places += self.preprocessor.places(read.values) or ()
+        given = None if is_file else self.preprocessor.read(items)
+        with self._waiting(None if given is None else len(given)) as wait:  # a file's items are counted at its end
+            for read in self._files(items) if given is None else [given]:
+                ids += read.ids
+                probs.add(self._probs(read, wait=wait))
+                places += self.preprocessor.places(read.values) or ()
         if not ids:
             raise DataError(f"there is nothing to predict in {items}")
         said = Predictions.of(self.task, probs.tensor(), ids, places=places or None)
@@ -90,13 +95,16 @@ class Predictor:
         """Predictions of what can be read."""
         ids, probs, places = list[str](), Gathered(), list[Placement]()
         errors: dict[str, str] = {}
-        for name, found in self.stream(items, "skip"):
-            if isinstance(found, DataError):
-                errors[name] = str(found)
-                continue
-            ids.append(name)
-            probs.add(found.probs[None])
-            places += [] if found.place is None else [found.place]
+        counted = None if self.preprocessor.is_file(items) or not isinstance(items, Sized) else len(items)
+        with self._waiting(counted) as wait:
+            for name, found in self.stream(items, "skip"):
+                wait.add(1)
+                if isinstance(found, DataError):
+                    errors[name] = str(found)
+                    continue
+                ids.append(name)
+                probs.add(found.probs[None])
+                places += [] if found.place is None else [found.place]
         told = _told(errors, len(ids) + len(errors)) if errors else f"there is nothing to predict in {items!r:.100}"
         if not ids:
             raise DataError(told)
@@ -231,8 +239,12 @@ class Predictor:
         if self.task.is_streamed:
             raise ArgumentError("a language model predicts what comes next: use generate(predictor, prompt, n)")
 
-    def _probs(self, read: Items, some: Indices | None = None) -> Tensor:
-        return by_pieces(self.task.activate, self._outputs(read, some))
+    def _waiting(self, n: int | None) -> Waiting:
+        """What tells how many of `n` items are predicted; for one a bar would cost more than the item."""
+        return Waiting("predicting", n, self.progress and n != 1 and self.strategy.is_main)
+
+    def _probs(self, read: Items, some: Indices | None = None, wait: Waiting | None = None) -> Tensor:
+        return by_pieces(self.task.activate, self._outputs(read, some, wait=wait))
 
     def _views(self, read: Items, n_aug: int) -> tuple[Tensor, Tensor]:
         """What the plain view and at most `n_aug` augmented ones say together, and what each says."""
@@ -244,14 +256,16 @@ class Predictor:
             outputs += [by_pieces(partial(how.undo_view, k), laid) for k, laid in more]
         return together(self.task, outputs)
 
-    def _outputs(self, read: Items, some: Indices | None = None, source: Source | None = None) -> Tensor:
+    def _outputs(
+        self, read: Items, some: Indices | None = None, source: Source | None = None, wait: Waiting | None = None
+    ) -> Tensor:
         source = self.preprocessor.source(read.values) if source is None else source
         if some is None or len(some) == len(read):
             loader = ItemLoader(self.preprocessor.order(read.values, source, self.batch_size), source)
         else:
             loader = ItemLoader(Order(len(some), self.batch_size), Subset(source, some))
         try:
-            logits, _ = gather(self.model, loader, self.strategy)
+            logits, _ = gather(self.model, loader, self.strategy, wait=wait)
         except (EasyLearnError, torch.cuda.OutOfMemoryError):
             raise
         except BUILD_ERRORS as error:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from torch import Tensor
 
+from .. import quiet
 from ..errors import ArgumentError, DataError
 from ..task import Task
 from .cells import read_cell
@@ -222,7 +223,7 @@ def read_targets(
     rows = _rows(columns, where)
     how, coded, note = _several(rows, options) if len(columns) > 1 else _one(rows, options)
     if note and say:
-        print(note)
+        quiet.note(note)
     called = _names_of(columns, how)
     held = _names_of(given, how) if spread else called
     return GivenTargets(replace(rows, coded=coded), held, called, how, options, note)

@@ -25,6 +25,7 @@ from ..intervals import Interval
 from ..learning import Learner
 from ..metrics import Metric
 from ..placement import Placement
+from ..quiet import each_once
 from ..task import Predictions, Task
 from ..task.gathered import Gathered, by_pieces, stacked
 from ..task.predictions import averaged
@@ -328,7 +329,8 @@ def _look(made: Followed, jobs: Sequence[Job], recipe: Recipe, check: bool) -> N
     for job in jobs[:2]:
         p = recipe.point(job)
         try:
-            learn = made(p)
+            with each_once(recipe.told):
+                learn = made(p)
         except AttributeError:  # told in words by the trial
             return
         if not isinstance(learn, Learner):

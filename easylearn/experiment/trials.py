@@ -22,7 +22,7 @@ from ..files import StrPath, read_tensors, write_tensors
 from ..learning import Learner
 from ..nn.body_head import BodyHead
 from ..placement import Placement
-from ..quiet import Quiet
+from ..quiet import Quiet, each_once
 from ..task import Predictions, Task
 from ..train.callback import Callback
 from ..train.callbacks.save import KeepBest
@@ -113,7 +113,7 @@ class Recipe:
         anew: every rung is trained from its beginning, on more data, say.
         on_error: "skip" makes an error of `make` or `fit` the end of its trial; not an ArgumentError.
         origin: what is noted of the functions with each end; see `origin.origin_of`.
-        told: what was warned of already.
+        told: what was warned of, or noted of the data that `make` makes, already.
         begun: which weights trials began and ended with.
     """
 
@@ -276,7 +276,8 @@ def train(recipe: Recipe, job: Job, point: Any, folder: Path, watch: Any) -> Lea
     how = {"checkpoint": Continued(own), "every": recipe.every, "keep": 1}
     with keyed.scoped_rng(job.seed, "trial"), _no_nan():
         try:
-            learn = recipe.make(point)
+            with each_once(recipe.told):
+                learn = recipe.make(point)
             if not isinstance(learn, Learner):
                 raise ArgumentError(f"make must give a Learner, and gave {name_of(learn)}: does it end with return?")
             learn.progress = False

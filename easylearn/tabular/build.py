@@ -18,6 +18,7 @@ from ..data.target_kinds import OneClass, SeveralLabels
 from ..data.targets import TargetOptions, Targets, read_targets, repeated
 from ..data.weights import draw_weights
 from ..errors import ArgumentError, DataError, EasyLearnWarning
+from ..quiet import note
 from .columns import find_ids, find_leaks, guess_columns, sample
 from .loader import MemorySplit, StreamSplit, TableSplit, fit_streamed
 from .options import TableOptions, Target, like_of, target_names
@@ -231,7 +232,7 @@ def _columns(head: TableView, how: TableOptions, targets: list[str]) -> tuple[li
         if conts is not None:
             guess.dropped |= dict.fromkeys(guess.cont_names, "a number that cont_names does not name")
             guess.cont_names = conts
-        print(guess)
+        note(str(guess))
         cats, conts, dropped = guess.cat_names, guess.cont_names, guess.dropped
     if not cats and not conts:
         left_out = "".join(f"\n  {n}: {why}" for n, why in list(dropped.items())[:_SHOWN])

@@ -118,7 +118,7 @@ def _whole_role(column: Column) -> tuple[Role, str]:
     if _names_rows(column):
         return "dropped", f"{n} different values in {present} rows: it names the rows; if not, name it in cont_names"
     if present >= _FEW_ROWS and n > _NEAR * present:
-        return "number", "holds another whole number in nearly each row; if it only numbers the rows, leave it out"
+        return "number", "holds a different whole number in nearly every row; if it only numbers the rows, leave it out"
     x = column.numbers[~np.isnan(column.numbers)]
     if x.min() in (0, 1) and x.max() - x.min() + 1 == n:  # as codes are
         return "number", (

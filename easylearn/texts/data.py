@@ -127,7 +127,7 @@ class _Texts(Data[TextSplit]):
                 "longest": int(lengths.max()), "empty": int((lengths <= 1).sum()),
                 "unknown": unknown / max(store.n_tokens, 1),
             }  # fmt: skip
-        table: pd.DataFrame = pd.DataFrame(rows).T
+        table: pd.DataFrame = pd.DataFrame.from_dict(rows, orient="index")  # by rows: counts stay whole numbers
         return table
 
     def __repr__(self) -> str:

@@ -43,8 +43,8 @@ class WordModel:
     regression: Any
 
     def __repr__(self) -> str:
-        words, without = len(self.words.vocabulary_), "none" if self.directions is None else "some"
-        return f"<WordModel: {self.data.task}, {words:,} words and pairs; texts without labels: {without}>"
+        taught = "" if self.directions is None else ", taught by texts without labels"
+        return f"WordModel({self.data.task}, {len(self.words.vocabulary_):,} words and pairs{taught})"
 
     @strict({"part": "split"})
     def predict(self, items: Any = ..., *, split: SplitName | None = None) -> Any:

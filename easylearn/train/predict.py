@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -21,17 +22,19 @@ from .strategy import Strategy
 from .waiting import Waiting
 
 
-def gather(model: nn.Module, loader: Loader, strategy: Strategy, told: str = "") -> tuple[Tensor, Tensor | None]:
+def gather(
+    model: nn.Module, loader: Loader, strategy: Strategy, told: str = "", wait: Waiting | None = None
+) -> tuple[Tensor, Tensor | None]:
     """Logits (n, ...) and targets (n, ...), or None, of every item: in file order, on the CPU in fp32.
 
     Where logits take much memory they are in a mapped file; see `Gathered`. Where it takes long, how far it is is said
-    under the name `told`; "" says nothing.
+    under the name `told`; "" says nothing. A `wait` that somebody has begun counts on instead.
     """
     outputs = Gathered()
     targets: list[Tensor] = []
     index: list[Tensor] = []
-    shown = bool(told) and strategy.is_main
-    with strategy.evaluating(model), Waiting(told, loader.n_items, shown) as wait:
+    begun = Waiting(told, loader.n_items, bool(told) and strategy.is_main) if wait is None else nullcontext(wait)
+    with strategy.evaluating(model), begun as wait:
         for logits, target, at in strategy.outputs(model, loader):
             index.append(at)
             wait.add(len(at))

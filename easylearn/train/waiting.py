@@ -26,6 +26,7 @@ class Waiting:
         total: how many in all; None where nobody knows.
         shown: False says nothing.
         unit: of what is counted, in the plural.
+        patience: seconds before the first line; None takes `PATIENCE`.
 
     >>> with Waiting("reading", 3, shown=False) as wait:
     ...     wait.add(3)
@@ -33,18 +34,26 @@ class Waiting:
     3
     """
 
-    def __init__(self, what: str, total: int | None, shown: bool = True, unit: str = "items") -> None:
+    def __init__(
+        self, what: str, total: int | None, shown: bool = True, unit: str = "items", patience: float | None = None
+    ) -> None:
         self.what, self.total, self.shown, self.unit = what, total, shown, unit
+        self.patience = PATIENCE if patience is None else patience
         self.done = 0
         self._bar: Any = None
         self._told = False
 
     def __enter__(self) -> Self:
         self._begun = time.monotonic()
-        self._next = PATIENCE
+        self._next = self.patience
         if self.shown and shows_bars():
             self._bar = bars()(
-                total=self.total, desc=self.what, leave=False, unit=f" {self.unit}", delay=PATIENCE, file=sys.stderr
+                total=self.total,
+                desc=self.what,
+                leave=False,
+                unit=f" {self.unit}",
+                delay=self.patience,
+                file=sys.stderr,
             )
         return self
 
@@ -56,6 +65,10 @@ class Waiting:
         elif self.shown and self.done != self.total and (passed := time.monotonic() - self._begun) >= self._next:
             self._next = 2 * passed
             self._tell(f"{self._so_far()} after {_clock(passed)}{self._rest(passed)}")
+
+    def put_off(self) -> None:
+        """Wait anew with the next line: something else was said just now."""
+        self._next = max(self._next, time.monotonic() - self._begun + self.patience)
 
     def _so_far(self) -> str:
         return f"{self.done:,}{'' if self.total is None else f' of {self.total:,}'} {self.unit}"

@@ -214,6 +214,8 @@ class TestInAReport:
             row["seconds"] = 1e-4
         text = learn.report(tmp_path / "run.html").read_text(encoding="utf-8")
         assert "left out" in text and "logistic regression, boosted trees" in text
+        learn.record.before["storing features"] = 200.0  # type: ignore[union-attr]  # it is of the training, too
+        assert "left out" not in learn.report(tmp_path / "run.html").read_text(encoding="utf-8")
 
     def test_features_are_not_computed_for_a_short_training(self) -> None:
         learn = images(**QUIET)

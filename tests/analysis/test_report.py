@@ -203,6 +203,9 @@ class TestWhatIsOdd:
         text = page_of(learn, tmp_path).text
         assert "The fit ended early: valid_loss was no better" in text
         assert "lowest after epoch 0 (0.1)" in text and "by heart" in text
+        learn.record.kept = "mean of the best 2 epochs (0, 1)"  # type: ignore[union-attr]
+        text = page_of(learn, tmp_path).text
+        assert "Kept: mean of" in text and "lowest after" not in text and "by heart" not in text
 
     def test_several_fits_are_one_story_with_a_name(self, make_learner: MakeLearner, tmp_path: Path) -> None:
         learn = make_learner()

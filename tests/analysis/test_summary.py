@@ -69,7 +69,7 @@ class TestSummary:
 
         learn = make_learner(Tied(), make_data())
         total = 25 + 5 + 5 + 18 + 1
-        assert learn.summary().endswith(f"{total} parameters, {total} of them train")
+        assert learn.summary().endswith(f"{total} parameters, all of them train")
 
 
 class TestPlan:

@@ -16,6 +16,7 @@ from easylearn import EasyLearnWarning, ImageData, load_learner, load_predictor,
 from easylearn.artefact.predictor import Predictor
 from easylearn.errors import ArgumentError, DataError, StateError
 from easylearn.task import Prediction, Predictions, gathered
+from easylearn.train import waiting
 from easylearn.vision.augment import Flip, RandomResizedCrop
 from tests import learners
 
@@ -179,3 +180,29 @@ def test_where_all_or_none_can_be_read(models: Any, tmp_path: Path) -> None:
         predictor.predict(["a"], "ignore")
     with pytest.raises(ArgumentError, match="many items"):
         models["images"][1].predict(photos(tmp_path, 1)[0], "skip")
+
+
+def test_a_learner_tells_how_far_it_is_with_items_and_a_file_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = photos(tmp_path / "photos")
+    (tmp_path / "photos" / "torn.png").write_bytes(b"torn")
+    learn = vision_learner(of_photos(files, valid=[2, 3]), learners.small_body(), progress=True, device="cpu")
+    predictor = exported(learn, tmp_path / "m.easylearn")
+    monkeypatch.setattr(waiting, "PATIENCE", 0.0)
+    learn.predict(files)
+    told = capsys.readouterr().err
+    assert "predicting: 4 of 10 items after 0:00" in told and told.endswith("predicting: 10 items in 0:00\n")
+    with pytest.warns(EasyLearnWarning, match="1 of 11"):
+        learn.predict([*files, tmp_path / "photos" / "torn.png"], on_error="skip")
+    assert "predicting: 1 of 11 items after 0:00" in capsys.readouterr().err
+    with pytest.warns(EasyLearnWarning, match="1 of 11"):
+        learn.predict(tmp_path / "photos", on_error="skip")
+    assert "predicting: 1 items after 0:00" in capsys.readouterr().err
+    (tmp_path / "photos" / "torn.png").unlink()
+    learn.predict(tmp_path / "photos")
+    assert "predicting: 10 items in 0:00" in capsys.readouterr().err
+    learn.predict(files[0]), predictor.predict(files)  # a server asks of a file, and has a log of its own
+    learn.progress = False
+    learn.predict(files)
+    assert capsys.readouterr() == ("", "")

@@ -392,7 +392,7 @@ def test_what_is_exported_is_what_is_named() -> None:
 
 def test_predictor() -> None:
     methods = {"predict", "stream", "to_csv", "tta"}
-    held = {"batch_size", "classes", "info", "model", "preprocessor", "strategy", "task"}
+    held = {"batch_size", "classes", "info", "model", "preprocessor", "progress", "strategy", "task"}
     assert public(Predictor) == methods | held
     assert arguments(easylearn.load_predictor) == ["path", "model", "device"]
     assert arguments(easylearn.load_learner) == [

@@ -477,3 +477,12 @@ def test_folds_whose_items_have_unlike_shapes_are_refused() -> None:
     engine: Any = SimpleNamespace(predictions=said)
     with pytest.raises(DataError, match=r"\(2, 4, 4\) and \(2, 5, 5\).*one size="):
         _out_of_fold(plan, engine, [Job(k, {}, 0, k) for k in range(2)])
+
+
+def test_what_is_guessed_of_the_data_is_printed_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def guessed(p: Any) -> Learner:
+        data = el.TabularData.from_df(TABLE, "y", valid=p.valid, batch_size=16)
+        return el.tabular_learner(data, [4], seed=p.seed)
+
+    cross_fit(guessed, PLAN, fit, tmp_path, progress=False)
+    assert capsys.readouterr().out.count(" categorical: ") == 1

@@ -587,6 +587,7 @@ class TestOtherData:
         data = TextData.from_df(frame(), valid=0.25, **QUIET)
         report = data.report()
         assert report.loc["train", "documents"] == 12 and report.loc["valid", "tokens"] == 24
+        assert [kind.kind for kind in report.dtypes] == [*"iiiiif"]  # numbers of texts are no fractions
         assert repr(data).startswith("TextData(train 12 documents of 72 tokens") and "2 classes" in repr(data)
         assert "different tokens" in repr(TextLMData.from_df(frame(), **QUIET))
         assert isinstance(data.vocab, Vocab)

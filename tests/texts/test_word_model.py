@@ -39,7 +39,7 @@ class TestPredictions:
         wanted = own.fit(TEXTS, LABELS).predict_proba(new)
         model = word_model(data)
         np.testing.assert_allclose(model.predict(new).probs.numpy(), wanted, atol=1e-4)
-        assert repr(model).startswith("<WordModel: ") and "words and pairs" in repr(model) and len(repr(model)) < 200
+        assert repr(model).startswith("WordModel(single_label of 2 (") and len(repr(model)) < 200
 
     def test_texts_without_labels_tell_of_words_that_no_label_has(self) -> None:
         new, data = [f"a {w} film" for w in (*GOOD[2:], *BAD[2:])], some_data(valid=[0, 1])

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from easylearn.learning import Learner
 from easylearn.train import waiting
-from easylearn.train.callbacks import Progress
+from easylearn.train.callbacks import Progress, progress
 
 MakeLearner = Callable[..., Learner]
 
@@ -21,6 +22,29 @@ def test_a_header_and_a_line_per_epoch(make_learner: MakeLearner, capsys: pytest
     assert [line.split()[0] for line in lines[1:]] == ["0", "1", "2"]
     assert f"{record.last['valid_loss']:.4f}" in lines[-1] and len({len(line) for line in lines}) == 1
     assert out.err == ""  # no bar where there is no terminal
+
+
+def test_in_a_log_an_epoch_that_takes_long_says_how_far_the_fit_is(
+    make_learner: MakeLearner, at: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = SimpleNamespace(now=0.0)
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr(waiting, "time", clock)
+    monkeypatch.setattr(progress, "LONG", 10.0)
+    steps = iter([1, 12, *[1] * 4, *[3] * 6, 1, 50])  # seconds of each
+
+    def pass_time(run: Any) -> None:
+        clock.now += next(steps, 1)
+
+    make_learner(progress=True).fit(0.1, 3, callbacks=[at(batch_begin=pass_time)])
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 4
+    assert err.splitlines() == [
+        "training: 2 of 18 batches after 0:13, about 1:44 to go",
+        "training: 10 of 18 batches after 0:29, about 0:23 to go",
+        "training: 14 of 18 batches after 1:26, about 0:25 to go",
+        "training: 18 batches in 1:30",
+    ]
 
 
 def test_epochs_are_counted_over_the_learners_life(
